@@ -1,0 +1,2 @@
+//! Drives a running installation as an outsider, through NATS and gRPC alone, measures it and judges it.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The read contract: code generated from proto/, conversions between entities and messages, the status table.

@@ -1,0 +1,1 @@
+//! The only crate with NATS: subjects, streams, durable consumers, the one worker loop.

@@ -1,0 +1,1 @@
+//! The processor role: takes entity events, merges claims, asks for stitching.

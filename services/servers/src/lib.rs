@@ -1,0 +1,1 @@
+//! Finds, fetches, starts and stops PostgreSQL and nats-server on this machine.

@@ -1,0 +1,1 @@
+//! The stitcher role: takes stitch requests, builds final entities, publishes them.
