@@ -1,1 +1,57 @@
 //! The only crate with NATS: subjects, streams, durable consumers, the one worker loop.
+
+mod connect;
+mod dead_letter;
+mod error;
+mod floor;
+mod follow;
+mod names;
+mod publish;
+mod pull;
+mod retry;
+mod status;
+mod stop;
+mod streams;
+mod worker;
+
+pub use connect::{Bus, Options};
+pub use error::Error;
+pub use floor::{Lanes, Stray, settled_through, strays_through};
+pub use follow::{EntityMessage, Followed, Follower};
+pub use names::{Names, decode_token, encode_token};
+pub use publish::{Published, Record, publish, publish_all, publish_at_once};
+pub use retry::Backoff;
+pub use status::{ConsumerStatus, StreamStatus, consumer_status, stream_status};
+pub use stop::{Stop, Stopper, stop};
+pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams};
+pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};
+
+/// Headers that Callboard gives meaning to, beside the broker's own.
+pub mod header {
+    /// On an event: the location key under which its source claims the entity (Backstage's `locationKey`).
+    pub const LOCATION_KEY: &str = "Callboard-Location-Key";
+    /// On an event: the snapshot (a provider's full mutation) that it is part of.
+    pub const SNAPSHOT: &str = "Callboard-Snapshot";
+    /// On an event: the revision which it replaces.
+    pub const EXPECTED_REVISION: &str = "Callboard-Expected-Revision";
+    /// On an entity: the version of its stitched form; rises with each change.
+    pub const VERSION: &str = "Callboard-Version";
+    /// On an entity: the revision of the event that its content comes from.
+    pub const REVISION: &str = "Callboard-Revision";
+    /// On an entity: the hash of its content, by which a stitcher knows its own work again.
+    pub const HASH: &str = "Callboard-Hash";
+    /// On an entity: its ref in full; a subject carries it escaped.
+    pub const ENTITY_REF: &str = "Callboard-Entity-Ref";
+    /// On an entity: how its body is compressed (`zstd`).
+    pub const ENCODING: &str = "Callboard-Encoding";
+    /// On a dead letter: why, in one sentence.
+    pub const DEAD_REASON: &str = "Callboard-Dead-Reason";
+    /// On a dead letter: the subject on which the original came.
+    pub const DEAD_SUBJECT: &str = "Callboard-Dead-Subject";
+    /// On a dead letter: the stream in which the original stood.
+    pub const DEAD_STREAM: &str = "Callboard-Dead-Stream";
+    /// On a dead letter: the original's sequence in that stream.
+    pub const DEAD_SEQUENCE: &str = "Callboard-Dead-Sequence";
+    /// On a dead letter: before each header of the original, so that none of them acts again.
+    pub const ORIGINAL_PREFIX: &str = "Original-";
+}

@@ -1,0 +1,43 @@
+//! What can go wrong with the broker, sorted by what the caller should do about it.
+
+/// An error of the broker or of what was asked of it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker does not answer, or not in time: nobody's fault, try again until it does.
+    #[error("the broker is away: {0}")]
+    Away(String),
+    /// The stream is full and keeps what it has: wait, then try again.
+    #[error("the stream is full: {0}")]
+    Full(String),
+    /// A subject was not at the expected sequence; nothing of the batch was stored. The number is the sequence
+    /// that the broker names, of a subject that it does not name.
+    #[error("a subject is at sequence {0}, which was not expected")]
+    WrongLastSequence(u64),
+    /// The broker, or what stands in it, cannot be used as it is; says what to do.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl Error {
+    /// Whether waiting may help, without anything being changed.
+    pub fn is_away(&self) -> bool {
+        matches!(self, Error::Away(_) | Error::Full(_))
+    }
+
+    pub(crate) fn away(what: impl std::fmt::Display) -> Self {
+        Error::Away(what.to_string())
+    }
+}
+
+/// Sorts the broker's own error codes.
+pub(crate) fn from_api(error: &async_nats::jetstream::Error) -> Error {
+    let description = error.to_string();
+    match error.error_code().0 {
+        10071 | 10164 => Error::WrongLastSequence(
+            description.rsplit(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty()).and_then(|n| n.parse().ok()).unwrap_or(0),
+        ),
+        10077 | 10047 | 10167 => Error::Full(description),
+        _ if error.code() == 503 || error.code() == 429 => Error::Away(description),
+        _ => Error::Unusable(format!("the broker refused: {description}")),
+    }
+}

@@ -1,0 +1,219 @@
+//! Following the entities: everything that stands in the stream, then each change, across broker restarts, in order.
+
+use crate::{Backoff, Bus, Error, header};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
+use async_nats::jetstream::message::Message;
+use bytes::Bytes;
+use futures::StreamExt;
+use std::collections::VecDeque;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// Without a message or heartbeat for this long, the consumer is made anew.
+const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// What a follower is told.
+#[derive(Debug)]
+pub enum Followed {
+    /// An entity's newest stitched form, or its deletion.
+    Entity(EntityMessage),
+    /// Everything up to this revision is in what was told before.
+    Watermark(i64),
+    /// All that stood in the stream when following began, or began again, has been told.
+    CaughtUp,
+    /// The stream is another one or went back: a replay from its first message follows. What the replay has not named
+    /// at the next [`Followed::CaughtUp`] is gone.
+    StreamReplaced,
+}
+
+/// One message of the entity stream.
+#[derive(Debug)]
+pub struct EntityMessage {
+    /// The entity's ref, lower-case.
+    pub entity_ref: String,
+    /// The message's sequence in the stream.
+    pub sequence: u64,
+    /// The version of the stitched form; a message counts only if its version is newer.
+    pub version: i64,
+    /// The revision of the event that the content comes from.
+    pub revision: i64,
+    /// When the broker stored it.
+    pub published: SystemTime,
+    /// The final entity's JSON; none: deleted.
+    pub body: Option<Bytes>,
+}
+
+/// Follows the entity stream from its first message.
+pub struct Follower {
+    bus: Bus,
+    connections: watch::Receiver<u64>,
+    messages: Option<pull::Stream>,
+    /// Creation time of the stream that is followed, as its identity.
+    identity: Option<i128>,
+    last_sequence: u64,
+    /// Where the stream ended when following began; caught up from there on.
+    goal: Option<u64>,
+    pending: u64,
+    told: VecDeque<Followed>,
+    backoff: Backoff,
+    said_away: bool,
+}
+
+impl Follower {
+    /// Begins at the first message; nothing is asked of the broker before [`Follower::next`].
+    pub fn new(bus: &Bus) -> Follower {
+        Follower {
+            bus: bus.clone(),
+            connections: bus.connections(),
+            messages: None,
+            identity: None,
+            last_sequence: 0,
+            goal: None,
+            pending: 0,
+            told: VecDeque::new(),
+            backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(3)),
+            said_away: false,
+        }
+    }
+
+    /// Messages that were still to come when the last one was sent.
+    pub fn lag(&self) -> u64 {
+        self.pending
+    }
+
+    /// What comes next; waits for it, for ever if need be. Cancel-safe: a dropped call loses nothing.
+    pub async fn next(&mut self) -> Followed {
+        loop {
+            if let Some(told) = self.told.pop_front() {
+                return told;
+            }
+            let Some(messages) = self.messages.as_mut() else {
+                self.begin_with_patience().await;
+                continue;
+            };
+            let message = tokio::select! {
+                message = messages.next() => message,
+                // The consumer lives in the broker's memory: after a restart it is gone, and its silence would last 14 s.
+                _ = self.connections.changed() => None,
+            };
+            match message {
+                Some(Ok(message)) => self.heard(message),
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "following the entities again from sequence {}", self.last_sequence + 1);
+                    self.messages = None;
+                }
+                None => self.messages = None,
+            }
+        }
+    }
+
+    async fn begin_with_patience(&mut self) {
+        match self.begin().await {
+            Ok(()) => {
+                self.backoff.reset();
+                if std::mem::take(&mut self.said_away) {
+                    tracing::info!(sequence = self.last_sequence, "following the entities again");
+                }
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut self.said_away, true) {
+                    tracing::warn!(%error, "cannot follow the entities; trying until it works");
+                }
+                tokio::time::sleep(self.backoff.pause()).await;
+            }
+        }
+    }
+
+    async fn begin(&mut self) -> Result<(), Error> {
+        self.connections.borrow_and_update();
+        let stream = self.bus.jetstream.get_stream(self.bus.names.entities_stream()).await.map_err(Error::away)?;
+        let info = stream.cached_info();
+        let identity = info.created.unix_timestamp_nanos();
+        let replaced = self.identity.is_some_and(|known| known != identity) || info.state.last_sequence < self.last_sequence;
+        if replaced {
+            tracing::warn!(stream = info.config.name, "the entity stream is another one or went back; replaying it");
+            self.last_sequence = 0;
+            self.told.push_back(Followed::StreamReplaced);
+        }
+        self.identity = Some(identity);
+        let config = pull::Config {
+            deliver_policy: match self.last_sequence {
+                0 => DeliverPolicy::All,
+                last => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+            },
+            ack_policy: AckPolicy::None,
+            replay_policy: ReplayPolicy::Instant,
+            memory_storage: true,
+            num_replicas: 1,
+            inactive_threshold: Duration::from_secs(30),
+            ..pull::Config::default()
+        };
+        let consumer = stream.create_consumer(config).await.map_err(Error::away)?;
+        let messages = consumer.stream().max_messages_per_batch(1000).heartbeat(HEARTBEAT).expires(Duration::from_secs(30)).messages().await;
+        self.messages = Some(messages.map_err(Error::away)?);
+        let nothing_comes = consumer.cached_info().num_pending == 0;
+        self.goal = Some(if nothing_comes { self.last_sequence } else { info.state.last_sequence });
+        self.tell_if_caught_up();
+        Ok(())
+    }
+
+    fn heard(&mut self, message: Message) {
+        let Ok(info) = message.info() else { return };
+        let (sequence, published) = (info.stream_sequence, SystemTime::from(info.published));
+        self.pending = info.pending;
+        if sequence > self.last_sequence {
+            self.last_sequence = sequence;
+            match self.read(&message, sequence, published) {
+                Some(told) => self.told.push_back(told),
+                None => tracing::error!(message.id = sequence, subject = %message.subject, "a message of the entity stream cannot be read; passed over"),
+            }
+        }
+        // With nothing pending all is told, even if the last sequences of the goal were replaced meanwhile.
+        if self.pending == 0 {
+            self.goal = self.goal.map(|goal| goal.min(sequence));
+        }
+        self.tell_if_caught_up();
+    }
+
+    fn tell_if_caught_up(&mut self) {
+        if self.goal.is_some_and(|goal| self.last_sequence >= goal) {
+            self.goal = None;
+            self.told.push_back(Followed::CaughtUp);
+        }
+    }
+
+    fn read(&self, message: &Message, sequence: u64, published: SystemTime) -> Option<Followed> {
+        if message.subject.as_str() == self.bus.names.watermark() {
+            let watermark: serde_json::Value = serde_json::from_slice(&message.payload).ok()?;
+            return Some(Followed::Watermark(watermark.get("revision")?.as_i64()?));
+        }
+        let entity_ref = self.bus.names.parse_entity(&message.subject)?;
+        let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<i64>().ok();
+        let body = match message.payload.is_empty() {
+            true => None,
+            false => Some(decompress(message)?),
+        };
+        Some(Followed::Entity(EntityMessage {
+            entity_ref,
+            sequence,
+            version: number(header::VERSION)?,
+            revision: number(header::REVISION)?,
+            published,
+            body,
+        }))
+    }
+}
+
+/// Bodies above this many bytes are compressed in the entity stream.
+pub(crate) const COMPRESS_ABOVE: usize = 64 * 1024;
+/// What a body may grow to when it is unpacked.
+const UNPACKED_LIMIT: usize = 64 * 1024 * 1024;
+
+fn decompress(message: &Message) -> Option<Bytes> {
+    let encoding = message.headers.as_ref().and_then(|headers| headers.get(header::ENCODING));
+    match encoding.map(|value| value.as_str()) {
+        None => Some(message.payload.clone()),
+        Some("zstd") => zstd::bulk::decompress(&message.payload, UNPACKED_LIMIT).ok().map(Bytes::from),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,39 @@
+//! How long to wait before the next try: exponential, with jitter, for ever.
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use std::time::Duration;
+
+/// Growing pauses between tries of one thing. Only the calculator of the `backoff` crate is used, never its sleeping or giving up.
+#[derive(Debug)]
+pub struct Backoff(ExponentialBackoff);
+
+impl Backoff {
+    /// Pauses from about `first` up to about `longest`, each half as long again as the one before, give or take half.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Backoff(ExponentialBackoff {
+            current_interval: first,
+            initial_interval: first,
+            max_interval: longest,
+            max_elapsed_time: None,
+            ..ExponentialBackoff::default()
+        })
+    }
+
+    /// The next pause.
+    pub fn pause(&mut self) -> Duration {
+        self.0.next_backoff().unwrap_or(self.0.max_interval)
+    }
+
+    /// Starts again from the first pause: the thing succeeded.
+    pub fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
+impl Default for Backoff {
+    /// From 100 ms to 5 s.
+    fn default() -> Self {
+        Backoff::new(Duration::from_millis(100), Duration::from_secs(5))
+    }
+}

@@ -1,0 +1,200 @@
+//! Streams and durable consumers as they must be: created, or brought up to date, with each drift reported.
+
+use crate::{Bus, Error, Names};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use std::time::Duration;
+
+/// How large the streams may grow, and how many copies the broker keeps.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Copies of each stream: 1, or 3 in a cluster.
+    pub replicas: usize,
+    /// Bytes of events that may wait; publishers are refused beyond it.
+    pub events_bytes: i64,
+    /// Bytes of stitch requests that may wait; processors wait beyond it.
+    pub stitch_bytes: i64,
+    /// Bytes of dead letters; the oldest go beyond it.
+    pub dead_letters_bytes: i64,
+    /// How long a worker may be silent about a message before another gets it.
+    pub ack_wait: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { replicas: 1, events_bytes: 4 << 30, stitch_bytes: 1 << 30, dead_letters_bytes: 256 << 20, ack_wait: Duration::from_secs(30) }
+    }
+}
+
+/// Where durables that have to be made anew begin: above what is settled.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Consumers {
+    /// Sequence in the event stream up to which everything is settled.
+    pub events_settled: u64,
+    /// Sequence in the stitch stream up to which everything is settled.
+    pub stitch_settled: u64,
+}
+
+/// Creates the installation's streams or brings them up to date. Only roles with the database do this.
+///
+/// # Errors
+/// [`Error::Unusable`] where a stream stands in the way that cannot be changed into ours.
+pub async fn ensure_streams(bus: &Bus, limits: &Limits) -> Result<(), Error> {
+    for wanted in configs(&bus.names, limits) {
+        ensure_stream(bus, wanted).await?;
+    }
+    Ok(())
+}
+
+fn configs(names: &Names, limits: &Limits) -> [Config; 4] {
+    let work = |name: String, subject: String, max_bytes: i64| Config {
+        name,
+        subjects: vec![subject],
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        storage: StorageType::File,
+        num_replicas: limits.replicas,
+        max_bytes,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        duplicate_window: Duration::from_secs(120),
+        allow_direct: true,
+        allow_atomic_publish: true,
+        ..Config::default()
+    };
+    let events = work(names.events_stream(), names.all_events(), limits.events_bytes);
+    let stitch = work(names.stitch_stream(), names.stitch(">"), limits.stitch_bytes);
+    let entities = Config {
+        subjects: vec![names.all_entities(), names.watermark()],
+        max_messages_per_subject: 1,
+        allow_message_ttl: true,
+        ..work(names.entities_stream(), String::new(), -1)
+    };
+    let dead_letters = Config {
+        discard: DiscardPolicy::Old,
+        max_age: Duration::from_secs(90 * 24 * 3600),
+        ..work(names.dead_letters_stream(), names.all_dead_letters(), limits.dead_letters_bytes)
+    };
+    [events, stitch, entities, dead_letters]
+}
+
+async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
+    let name = wanted.name.clone();
+    match bus.jetstream.get_stream(&name).await {
+        Ok(stream) => {
+            let drift = stream_drift(&stream.cached_info().config, &wanted);
+            if drift.is_empty() {
+                return Ok(());
+            }
+            tracing::warn!(stream = name, drift = drift.join("; "), "the stream is not as configured; bringing it up to date");
+            let config = Config { metadata: stream.cached_info().config.metadata.clone(), ..wanted };
+            let updated = bus.jetstream.update_stream(config).await;
+            updated.map(drop).map_err(|error| refused(&name, &error))
+        }
+        Err(error) => {
+            use async_nats::jetstream::context::GetStreamErrorKind as Kind;
+            match error.kind() {
+                Kind::JetStream(api) if api.error_code().0 == 10059 => create_stream(bus, wanted).await,
+                Kind::JetStream(api) => Err(Error::Unusable(format!("cannot look at stream {name}: {api}"))),
+                _ => Err(Error::Away(format!("cannot look at stream {name}: {error}"))),
+            }
+        }
+    }
+}
+
+async fn create_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
+    let name = wanted.name.clone();
+    bus.jetstream.create_stream(wanted).await.map(drop).map_err(|error| refused(&name, &error))
+}
+
+fn refused(name: &str, error: &async_nats::jetstream::context::CreateStreamError) -> Error {
+    use async_nats::jetstream::context::CreateStreamErrorKind as Kind;
+    match error.kind() {
+        Kind::TimedOut => Error::Away(format!("stream {name}: {error}")),
+        Kind::JetStream(api) if api.code() == 503 => Error::Away(format!("stream {name}: {api}")),
+        _ => Error::Unusable(format!("the broker does not make stream {name} as it must be: {error}. Is JetStream on, and is there room for it?")),
+    }
+}
+
+fn stream_drift(found: &Config, wanted: &Config) -> Vec<String> {
+    let mut drift = Vec::new();
+    let mut compare = |what: &str, found: String, wanted: String| {
+        if found != wanted {
+            drift.push(format!("{what} is {found}, must be {wanted}"));
+        }
+    };
+    compare("subjects", format!("{:?}", found.subjects), format!("{:?}", wanted.subjects));
+    compare("discard", format!("{:?}", found.discard), format!("{:?}", wanted.discard));
+    compare("replicas", found.num_replicas.to_string(), wanted.num_replicas.to_string());
+    compare("max_bytes", found.max_bytes.to_string(), wanted.max_bytes.to_string());
+    compare("max_age", format!("{:?}", found.max_age), format!("{:?}", wanted.max_age));
+    compare("max_msgs_per_subject", found.max_messages_per_subject.to_string(), wanted.max_messages_per_subject.to_string());
+    compare("duplicate_window", format!("{:?}", found.duplicate_window), format!("{:?}", wanted.duplicate_window));
+    compare("allow_direct", found.allow_direct.to_string(), wanted.allow_direct.to_string());
+    compare("allow_atomic", found.allow_atomic_publish.to_string(), wanted.allow_atomic_publish.to_string());
+    compare("allow_msg_ttl", found.allow_message_ttl.to_string(), wanted.allow_message_ttl.to_string());
+    drift
+}
+
+/// Creates the durable consumers of both work streams or brings them up to date.
+///
+/// # Errors
+/// [`Error::Unusable`] where a consumer stands in the way that cannot be changed into ours.
+pub async fn ensure_consumers(bus: &Bus, limits: &Limits, settled: Consumers) -> Result<(), Error> {
+    let names = &bus.names;
+    let of = |operations: &[&str]| operations.iter().map(|operation| names.events_of(operation)).collect::<Vec<_>>();
+    let (events, stitch) = (names.events_stream(), names.stitch_stream());
+    let wanted = [
+        (&events, Names::PROCESSOR, of(&Names::FRESH_OPERATIONS), settled.events_settled),
+        (&events, Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS), settled.events_settled),
+        (&stitch, Names::STITCHER, vec![names.stitch("fresh")], settled.stitch_settled),
+        (&stitch, Names::STITCHER_BULK, vec![names.stitch("bulk")], settled.stitch_settled),
+    ];
+    for (stream, durable, filter_subjects, settled) in wanted {
+        let config = pull::Config {
+            durable_name: Some(durable.to_owned()),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: limits.ack_wait,
+            max_deliver: -1,
+            max_ack_pending: 100_000,
+            max_waiting: 2048,
+            filter_subjects,
+            deliver_policy: match settled {
+                0 => DeliverPolicy::All,
+                settled => DeliverPolicy::ByStartSequence { start_sequence: settled + 1 },
+            },
+            ..pull::Config::default()
+        };
+        ensure_consumer(bus, stream, config).await?;
+    }
+    Ok(())
+}
+
+async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> Result<(), Error> {
+    let durable = wanted.durable_name.clone().unwrap_or_default();
+    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
+    if let Ok(info) = handle.consumer_info(&durable).await {
+        let mut drift = Vec::new();
+        if info.config.filter_subjects != wanted.filter_subjects && info.config.filter_subject != wanted.filter_subjects.join(",") {
+            drift.push(format!("filters are {:?}, must be {:?}", info.config.filter_subjects, wanted.filter_subjects));
+        }
+        if info.config.ack_wait != wanted.ack_wait {
+            drift.push(format!("ack_wait is {:?}, must be {:?}", info.config.ack_wait, wanted.ack_wait));
+        }
+        if info.config.max_ack_pending != wanted.max_ack_pending || info.config.max_deliver != wanted.max_deliver {
+            drift.push("max_ack_pending or max_deliver differ".to_owned());
+        }
+        if drift.is_empty() {
+            return Ok(());
+        }
+        tracing::warn!(stream, consumer = durable, drift = drift.join("; "), "the consumer is not as configured; bringing it up to date");
+        wanted.deliver_policy = info.config.deliver_policy;
+    }
+    let made = bus.jetstream.create_consumer_on_stream(wanted, stream).await;
+    made.map(drop).map_err(|error| match error.kind() {
+        async_nats::jetstream::stream::ConsumerErrorKind::JetStream(api) if api.code() != 503 => {
+            Error::Unusable(format!("the broker does not make consumer {durable} of {stream} as it must be: {api}"))
+        }
+        _ => Error::Away(format!("consumer {durable} of {stream}: {error}")),
+    })
+}

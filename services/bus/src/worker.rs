@@ -1,0 +1,338 @@
+//! The one worker loop: fetch what waits up to a bound, fresh lane first, hand it over, settle each message, drain at the end.
+
+use crate::dead_letter::{self, DeadLetter};
+use crate::pull::Wait;
+use crate::{Backoff, Bus, Stop};
+use async_nats::jetstream::message::Message;
+use bytes::Bytes;
+use futures::StreamExt;
+use opentelemetry::metrics::Counter;
+use std::future::Future;
+use std::time::{Duration, SystemTime};
+
+/// How often an idle worker looks up from waiting.
+const IDLE: Duration = Duration::from_secs(5);
+/// A message delivered more often than this is handled alone, so that what kills its worker takes no neighbours along.
+const SUSPICIOUS_DELIVERIES: i64 = 5;
+/// A message delivered more often than this without any outcome is a dead letter.
+const HOPELESS_DELIVERIES: i64 = 25;
+/// How often a message that fails alone is tried.
+const ATTEMPTS: u32 = 5;
+/// How often a batch is tried again as it is, when what failed was a collision with another worker.
+const COLLISIONS: u32 = 10;
+/// Acknowledgements on their way at once.
+const ACKS_IN_FLIGHT: usize = 256;
+
+/// One durable consumer that a worker serves, and how much it takes at a time.
+#[derive(Clone, Debug)]
+pub struct Lane {
+    /// The lane's name in logs and metrics.
+    pub name: &'static str,
+    /// The stream.
+    pub stream: String,
+    /// The durable consumer.
+    pub durable: &'static str,
+    /// Messages taken at a time.
+    pub messages: usize,
+    /// Bytes taken at a time.
+    pub bytes: usize,
+}
+
+/// A message in a worker's hands.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// How often it was delivered, this time included.
+    pub deliveries: i64,
+    /// When the broker stored it.
+    pub published: SystemTime,
+    message: async_nats::Message,
+}
+
+impl Item {
+    pub(crate) fn new(message: Message) -> Option<Item> {
+        let info = message.info().ok()?;
+        let (sequence, deliveries, published) = (info.stream_sequence, info.delivered, SystemTime::from(info.published));
+        Some(Item { sequence, deliveries, published, message: message.message })
+    }
+
+    /// The body.
+    pub fn payload(&self) -> &Bytes {
+        &self.message.payload
+    }
+
+    /// The subject on which it came.
+    pub fn subject(&self) -> &str {
+        &self.message.subject
+    }
+
+    /// A header's value.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        Some(self.message.headers.as_ref()?.get(name)?.as_str())
+    }
+}
+
+/// What becomes of a message whose handling has succeeded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything that it causes is durable: acknowledge it.
+    Done,
+    /// Nothing is wrong, but it is not its time: deliver it again after this delay.
+    Later(Duration),
+    /// It can never be handled: a dead letter, with the reason in one sentence.
+    Dead(String),
+}
+
+/// Why a batch could not be handled; nothing of it has taken effect, or all that did is idempotent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The database or the broker is away: nobody's fault. No message is taken until it is back, and this batch is tried again.
+    Away(String),
+    /// Another worker was in the way: try the same batch again.
+    Collision(String),
+    /// Something in the batch: it is split until the guilty message is alone.
+    Batch(String),
+}
+
+/// What a role does with a batch.
+pub trait Handler: Sync {
+    /// The stage's name in dead letters and logs.
+    fn stage(&self) -> &'static str;
+
+    /// Whether the lane may be fetched from now; a lane that waits is asked about again within a fraction of a second.
+    fn may_fetch(&self, lane: &Lane) -> impl Future<Output = bool> + Send;
+
+    /// Handles a batch of one lane; gives one outcome a message, in order.
+    fn handle(&self, lane: &Lane, items: &[Item]) -> impl Future<Output = Result<Vec<Outcome>, Failure>> + Send;
+}
+
+/// A worker: any number of them, anywhere, may serve the same lanes.
+pub struct Worker<'a, H> {
+    bus: Bus,
+    handler: &'a H,
+    lanes: Vec<Lane>,
+    heartbeat: Duration,
+    stop: Stop,
+    counters: Counters,
+}
+
+struct Counters {
+    redelivered: Counter<u64>,
+    dead: Counter<u64>,
+    unconfirmed: Counter<u64>,
+}
+
+impl<'a, H: Handler> Worker<'a, H> {
+    /// A worker for these lanes, the first one first at each turn. `ack_wait` is that of the durable consumers.
+    pub fn new(bus: &Bus, handler: &'a H, lanes: Vec<Lane>, ack_wait: Duration, stop: &Stop) -> Self {
+        let meter = opentelemetry::global::meter("callboard");
+        let counters = Counters {
+            redelivered: meter.u64_counter("callboard.messages.redelivered").with_description("Messages delivered to a worker more than once").build(),
+            dead: meter.u64_counter("callboard.messages.dead").with_description("Messages that became dead letters").build(),
+            unconfirmed: meter.u64_counter("callboard.acks.unconfirmed").with_description("Acknowledgements that the broker did not confirm; the message comes again").build(),
+        };
+        Worker { bus: bus.clone(), handler, lanes, heartbeat: ack_wait / 3, stop: stop.clone(), counters }
+    }
+
+    /// Works until the stop signal; what is in hand then is finished, what is not begun is given back.
+    pub async fn run(&self) {
+        let mut waits: Vec<Wait> = self.lanes.iter().map(|lane| Wait::new(&self.bus, lane)).collect();
+        while !self.stop.is_stopped() {
+            if !self.turn(&mut waits).await {
+                self.wait_for_any(&mut waits).await;
+            }
+        }
+        for wait in waits {
+            for item in wait.into_received().await {
+                self.respond(&item, "-NAK").await;
+            }
+        }
+    }
+
+    /// Takes from the first lane that has something; says whether there was any.
+    async fn turn(&self, waits: &mut [Wait]) -> bool {
+        for (lane, wait) in self.lanes.iter().zip(waits) {
+            if !self.handler.may_fetch(lane).await {
+                continue;
+            }
+            let items = wait.take_waiting(lane).await;
+            if !items.is_empty() {
+                self.settle(lane, items).await;
+                return true;
+            }
+        }
+        false
+    }
+
+    async fn wait_for_any(&self, waits: &mut [Wait]) {
+        let mut held = false;
+        let mut firsts = Vec::with_capacity(waits.len());
+        for (lane, wait) in self.lanes.iter().zip(waits) {
+            match self.handler.may_fetch(lane).await {
+                true => firsts.push(Box::pin(wait.first())),
+                false => held = true,
+            }
+        }
+        let pause = if held { Duration::from_millis(20) } else { IDLE };
+        tokio::select! {
+            () = self.stop.stopped() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = async { futures::future::select_all(firsts).await; }, if !firsts.is_empty() => {}
+        }
+    }
+
+    /// Brings each of the messages to its end.
+    async fn settle(&self, lane: &Lane, items: Vec<Item>) {
+        let redelivered = items.iter().filter(|item| item.deliveries > 1).count() as u64;
+        if redelivered > 0 {
+            self.counters.redelivered.add(redelivered, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
+        }
+        let (suspicious, ordinary): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.deliveries > SUSPICIOUS_DELIVERIES);
+        if !ordinary.is_empty() {
+            self.handle(lane, &ordinary).await;
+        }
+        for item in suspicious {
+            if item.deliveries > HOPELESS_DELIVERIES {
+                let reason = format!("delivered {} times without an outcome: each worker that took it was lost", item.deliveries - 1);
+                self.finish(&item, Outcome::Dead(reason)).await;
+            } else {
+                self.handle(lane, std::slice::from_ref(&item)).await;
+            }
+        }
+    }
+
+    /// Handles a batch; where it fails, its halves, until the guilty message is alone.
+    async fn handle(&self, lane: &Lane, items: &[Item]) {
+        let mut parts = vec![items];
+        while let Some(part) = parts.pop() {
+            let failure = match self.handle_with_patience(lane, part).await {
+                Handled::Outcomes(outcomes) => {
+                    self.finish_all(part, outcomes).await;
+                    continue;
+                }
+                Handled::Stopped => {
+                    parts.push(part);
+                    break;
+                }
+                Handled::Failed(failure) => failure,
+            };
+            if let [item] = part {
+                self.finish(item, Outcome::Dead(format!("failed {ATTEMPTS} times, alone: {failure}"))).await;
+                continue;
+            }
+            tracing::warn!(stage = self.handler.stage(), messages = part.len(), failure, "a batch failed; splitting it");
+            let (first, second) = part.split_at(part.len() / 2);
+            parts.extend([second, first]);
+        }
+        for part in parts {
+            self.give_back(part).await;
+        }
+    }
+
+    /// Tries a batch: for ever while something is away, a bounded number of times otherwise.
+    async fn handle_with_patience(&self, lane: &Lane, items: &[Item]) -> Handled {
+        let mut attempts = 0;
+        let mut collisions = 0;
+        let mut said_away = false;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
+        loop {
+            let outcome = self.with_heartbeat(items, self.handler.handle(lane, items)).await;
+            let pause = backoff.pause();
+            match outcome {
+                Ok(outcomes) => {
+                    if said_away {
+                        tracing::info!(stage = self.handler.stage(), "work goes on");
+                    }
+                    return Handled::Outcomes(outcomes);
+                }
+                Err(Failure::Away(what)) => {
+                    if !std::mem::replace(&mut said_away, true) {
+                        tracing::warn!(stage = self.handler.stage(), what, "waiting, with {} messages in hand", items.len());
+                    }
+                }
+                Err(Failure::Collision(what)) if collisions < COLLISIONS => {
+                    collisions += 1;
+                    tracing::debug!(stage = self.handler.stage(), what, "another worker was in the way; trying again");
+                }
+                Err(Failure::Collision(what) | Failure::Batch(what)) => {
+                    attempts += 1;
+                    if items.len() > 1 || attempts >= ATTEMPTS {
+                        return Handled::Failed(what);
+                    }
+                }
+            }
+            let go_on = self.with_heartbeat(items, self.stop.sleep(pause)).await;
+            if !go_on {
+                return Handled::Stopped;
+            }
+        }
+    }
+
+    /// Awaits the work, telling the broker now and then that the messages are still in hand.
+    async fn with_heartbeat<T>(&self, items: &[Item], work: impl Future<Output = T>) -> T {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = tokio::time::sleep(self.heartbeat) => {
+                    for item in items {
+                        if let Some(reply) = item.message.reply.clone() {
+                            let _ = self.bus.client.publish(reply, Bytes::from_static(b"+WPI")).await;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn finish_all(&self, items: &[Item], outcomes: Vec<Outcome>) {
+        assert_eq!(items.len(), outcomes.len(), "a handler gives one outcome a message");
+        let endings: Vec<_> = items.iter().zip(outcomes).map(|(item, outcome)| self.finish(item, outcome)).collect();
+        futures::stream::iter(endings).buffer_unordered(ACKS_IN_FLIGHT).collect::<()>().await;
+    }
+
+    async fn finish(&self, item: &Item, outcome: Outcome) {
+        match outcome {
+            Outcome::Done => self.respond(item, "+ACK").await,
+            Outcome::Later(delay) => self.respond(item, &format!("-NAK {{\"delay\": {}}}", delay.as_nanos())).await,
+            Outcome::Dead(reason) => self.bury(item, &reason).await,
+        }
+    }
+
+    /// A dead letter is on disk before its message is acknowledged.
+    async fn bury(&self, item: &Item, reason: &str) {
+        let letter = DeadLetter { stage: self.handler.stage(), reason, sequence: item.sequence, message: &item.message };
+        let mut backoff = Backoff::default();
+        while let Err(error) = self.with_heartbeat(std::slice::from_ref(item), dead_letter::publish(&self.bus, &letter)).await {
+            tracing::warn!(message.id = item.sequence, %error, "a dead letter cannot be written; trying again");
+            if !self.with_heartbeat(std::slice::from_ref(item), self.stop.sleep(backoff.pause())).await {
+                return self.respond(item, "-NAK").await;
+            }
+        }
+        self.counters.dead.add(1, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
+        tracing::warn!(message.id = item.sequence, message.deliveries = item.deliveries, subject = item.subject(), reason, "dead letter");
+        self.respond(item, "+ACK").await;
+    }
+
+    async fn give_back(&self, items: &[Item]) {
+        let endings: Vec<_> = items.iter().map(|item| self.respond(item, "-NAK")).collect();
+        futures::stream::iter(endings).buffer_unordered(ACKS_IN_FLIGHT).collect::<()>().await;
+    }
+
+    /// Sends an acknowledgement and waits until the broker confirms it. One that is not confirmed is no error: the
+    /// message comes again, and has no effect then.
+    async fn respond(&self, item: &Item, kind: &str) {
+        let Some(reply) = item.message.reply.clone() else { return };
+        if let Err(error) = self.bus.client.request(reply, Bytes::copy_from_slice(kind.as_bytes())).await {
+            self.counters.unconfirmed.add(1, &[]);
+            tracing::debug!(message.id = item.sequence, kind, %error, "the broker did not confirm; the message will come again");
+        }
+    }
+}
+
+enum Handled {
+    Outcomes(Vec<Outcome>),
+    Failed(String),
+    Stopped,
+}
