@@ -1,1 +1,18 @@
 //! The read contract: code generated from proto/, conversions between entities and messages, the status table.
+
+mod entity;
+mod status;
+mod structs;
+
+pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};
+pub use status::{Error, field_violations};
+
+/// The messages and the service of `callboard.catalog.v1`, generated; the proto file is their documentation.
+#[allow(clippy::all, clippy::unwrap_used, missing_docs)]
+pub mod v1 {
+    tonic::include_proto!("callboard.catalog.v1");
+}
+
+/// The contract and what it imports as an encoded `google.protobuf.FileDescriptorSet`, for gRPC reflection.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
