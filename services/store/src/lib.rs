@@ -1,1 +1,19 @@
 //! The only crate with SQL: statements and transactions on the truth in PostgreSQL.
+
+mod connect;
+mod error;
+mod floor;
+mod merge;
+mod outbox;
+mod stitch;
+mod streams;
+mod tasks;
+mod view;
+
+pub use connect::{Options, Store};
+pub use error::Error;
+pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Merge, RelationRow};
+pub use outbox::{OutboxRow, Request};
+pub use stitch::{Incoming, Shown, StateWrite, Stitching, StitchState};
+pub use streams::{SeenStream, StreamPosition};
+pub use view::{Counts, FailedEntity, TaskRow};

@@ -1,0 +1,327 @@
+//! How the claims on one entity merge: each source's events folded in revision order, and the winner among the sources.
+//!
+//! An entity is a set of claims, one per source (what emitted it: a provider, later also a parent entity). Events may
+//! arrive in any order and more than once; inserting them here is commutative and idempotent, so any order of arrival gives
+//! what the order of revisions gives.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where an event stands in the one order of all events. Unique to the event.
+pub type Revision = i64;
+
+/// What an event does to its source's claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// The source says: this is the entity.
+    Claim {
+        /// The location key under which it says so (Backstage's `locationKey`).
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<String>,
+        /// Whether processing its content succeeded.
+        good: bool,
+    },
+    /// The source says: not from me any more.
+    Withdrawal,
+}
+
+/// An event of a source that is not settled yet, so that others before it may still arrive.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The event's revision.
+    #[serde(rename = "r")]
+    pub revision: Revision,
+    /// What it does.
+    #[serde(rename = "o")]
+    pub operation: Operation,
+}
+
+/// A source's claim as its events so far, in order, make it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Revision of the newest event.
+    pub newest: Revision,
+    /// Its location key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Revision of the newest content, since the last withdrawal, whose processing succeeded. It is what is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub good: Option<Revision>,
+    /// From which revision on the source has claimed with a key, without a break.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Revision>,
+}
+
+impl Standing {
+    /// Whether the newest event's processing failed.
+    pub fn failed(&self) -> bool {
+        self.good != Some(self.newest)
+    }
+}
+
+/// One source's claim: what its settled events make of it, and its events above the floor.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The fold of the settled events; none: no claim, or withdrawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settled: Option<Standing>,
+    /// Events above the floor, in revision order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heads: Vec<Head>,
+}
+
+impl Claim {
+    /// The claim as it stands; none: withdrawn.
+    pub fn standing(&self) -> Option<Standing> {
+        self.heads.iter().fold(self.settled.clone(), apply)
+    }
+
+    /// Whether it may be forgotten once everything up to the floor is: withdrawn, and every event of it settled.
+    pub fn is_forgettable(&self) -> bool {
+        self.settled.is_none() && self.heads.is_empty()
+    }
+
+    /// Revision of the newest event above the floor.
+    pub fn newest_head(&self) -> Option<Revision> {
+        self.heads.last().map(|head| head.revision)
+    }
+
+    fn insert(&mut self, head: Head) -> bool {
+        match self.heads.binary_search_by_key(&head.revision, |known| known.revision) {
+            Ok(_) => false,
+            Err(place) => {
+                self.heads.insert(place, head);
+                true
+            }
+        }
+    }
+
+    fn settle(&mut self, floor: Revision) {
+        let split = self.heads.partition_point(|head| head.revision <= floor);
+        self.settled = self.heads.drain(..split).collect::<Vec<_>>().iter().fold(self.settled.take(), apply);
+    }
+}
+
+fn apply(before: Option<Standing>, head: &Head) -> Option<Standing> {
+    let Operation::Claim { key, good } = &head.operation else { return None };
+    let since = before.as_ref().and_then(|standing| standing.since).unwrap_or(head.revision);
+    Some(Standing {
+        newest: head.revision,
+        key: key.clone(),
+        good: if *good { Some(head.revision) } else { before.and_then(|standing| standing.good) },
+        since: key.is_some().then_some(since),
+    })
+}
+
+/// What became of an inserted event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is part of its claim now.
+    New,
+    /// It was part of it already, or is settled: no effect.
+    Duplicate,
+}
+
+/// All claims on one entity.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Where the entity's incarnation began, as far as settled events tell.
+    pub settled_born: Option<Revision>,
+    /// The claims by source.
+    pub by_source: BTreeMap<String, Claim>,
+}
+
+impl Claims {
+    /// Inserts a source's event. At or below the floor it has no effect, whoever delivers it.
+    pub fn insert(&mut self, source: &str, head: Head, floor: Revision) -> Inserted {
+        if head.revision <= floor {
+            return Inserted::Duplicate;
+        }
+        let claim = self.by_source.entry(source.to_owned()).or_default();
+        if claim.insert(head) { Inserted::New } else { Inserted::Duplicate }
+    }
+
+    /// Folds every event up to the floor into what is settled. Changes neither the winner nor the incarnation.
+    pub fn settle(&mut self, floor: Revision) {
+        self.settled_born = self.born_through(floor);
+        self.by_source.values_mut().for_each(|claim| claim.settle(floor));
+    }
+
+    /// The revision with which the entity's present incarnation began; none: no source claims it.
+    /// An entity that no source claimed for a moment begins anew: it gets a new uid (Backstage's `metadata.uid`).
+    pub fn born(&self) -> Option<Revision> {
+        self.born_through(Revision::MAX)
+    }
+
+    fn born_through(&self, last: Revision) -> Option<Revision> {
+        let mut present: BTreeSet<&str> = BTreeSet::new();
+        let mut heads: Vec<(Revision, &str, bool)> = Vec::new();
+        for (source, claim) in &self.by_source {
+            if claim.settled.is_some() {
+                present.insert(source);
+            }
+            let above = claim.heads.iter().filter(|head| head.revision <= last);
+            heads.extend(above.map(|head| (head.revision, source.as_str(), head.operation != Operation::Withdrawal)));
+        }
+        heads.sort_unstable();
+        let mut born = self.settled_born.filter(|_| !present.is_empty());
+        for (revision, source, claims) in heads {
+            match claims {
+                true => {
+                    born = born.or(Some(revision));
+                    present.insert(source);
+                }
+                false => {
+                    present.remove(source);
+                    born = born.filter(|_| !present.is_empty());
+                }
+            }
+        }
+        born
+    }
+
+    /// The source whose claim is shown, with its standing; a pure function of the set of claims.
+    ///
+    /// If any claim has a key, the key whose claims include the lowest `since` wins (who was first keeps it), and within it
+    /// the newest claim. Else the newest keyless claim. The other sources wait; the next takes over when the winner withdraws.
+    pub fn winner(&self) -> Option<(&str, Standing)> {
+        let standing: Vec<(&str, Standing)> =
+            self.by_source.iter().filter_map(|(source, claim)| Some((source.as_str(), claim.standing()?))).collect();
+        let first = standing.iter().filter(|(_, claim)| claim.key.is_some()).min_by_key(|(source, claim)| (claim.since, *source));
+        let key = first.map(|(_, claim)| claim.key.clone());
+        let eligible = standing.iter().filter(|(_, claim)| key.as_ref().is_none_or(|key| claim.key == *key));
+        eligible.max_by_key(|(source, claim)| (claim.newest, *source)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// One letter an event: source, then `+` claim, `!` claim that fails processing, `-` withdrawal, then the key if any.
+    fn claims(events: &str) -> Claims {
+        let mut claims = Claims::default();
+        for (index, event) in events.split_whitespace().enumerate() {
+            claims.insert(&event[..1], head(index as Revision + 1, &event[1..]), 0);
+        }
+        claims
+    }
+
+    fn head(revision: Revision, event: &str) -> Head {
+        let key = Some(event[1..].to_owned()).filter(|key| !key.is_empty());
+        let operation = match &event[..1] {
+            "+" => Operation::Claim { key, good: true },
+            "!" => Operation::Claim { key, good: false },
+            _ => Operation::Withdrawal,
+        };
+        Head { revision, operation }
+    }
+
+    #[test]
+    fn winners() {
+        for (events, winner, good, born) in [
+            ("", "", None, None),
+            ("a+", "a", Some(1), Some(1)),
+            ("a+ a+", "a", Some(2), Some(1)),
+            ("a+ b+", "b", Some(2), Some(1)),
+            ("a+ b+ a+", "a", Some(3), Some(1)),
+            ("a+ b+K", "b", Some(2), Some(1)),
+            ("a+K b+K", "b", Some(2), Some(1)),
+            ("a+K b+L", "a", Some(1), Some(1)),
+            ("a+K b+", "a", Some(1), Some(1)),
+            ("a+K b+L a-", "b", Some(2), Some(1)),
+            ("a+K b+L a- a+K", "b", Some(2), Some(1)),
+            ("a+K b+ a-", "b", Some(2), Some(1)),
+            ("a+K b+L c+K b+L", "c", Some(3), Some(1)),
+            ("a+K a+L b+L", "b", Some(3), Some(1)),
+            ("a+K b+L a+M", "a", Some(3), Some(1)),
+            ("a+K b+L a+ a+K", "b", Some(2), Some(1)),
+            ("a+ a-", "", None, None),
+            ("a+ a- a+", "a", Some(3), Some(3)),
+            ("a+ b+ a- a+", "a", Some(4), Some(1)),
+            ("a+ b- a+", "a", Some(3), Some(1)),
+            ("a+ a!", "a", Some(1), Some(1)),
+            ("a! a!", "a", None, Some(1)),
+            ("a+ a- a!", "a", None, Some(3)),
+            ("a+ a! a+ a!", "a", Some(3), Some(1)),
+            ("a+ b! b-", "a", Some(1), Some(1)),
+        ] {
+            let claims = claims(events);
+            let found = claims.winner();
+            assert_eq!(found.as_ref().map_or("", |(source, _)| source), winner, "winner of {events}");
+            assert_eq!(found.and_then(|(_, standing)| standing.good), good, "good content of {events}");
+            assert_eq!(claims.born(), born, "incarnation of {events}");
+        }
+    }
+
+    #[test]
+    fn an_event_at_or_below_the_floor_has_no_effect() {
+        let mut claims = claims("a+ a+");
+        assert_eq!(claims.insert("a", head(2, "-"), 2), Inserted::Duplicate);
+        assert_eq!(claims.insert("a", head(2, "+"), 0), Inserted::Duplicate);
+        assert_eq!(claims.insert("a", head(3, "-"), 2), Inserted::New);
+    }
+
+    #[test]
+    fn the_stored_form_round_trips() {
+        let claims = claims("a+K a!L a-");
+        let claim = &claims.by_source["a"];
+        let text = serde_json::to_string(claim).unwrap();
+        assert_eq!(&serde_json::from_str::<Claim>(&text).unwrap(), claim);
+        assert_eq!(
+            text,
+            r#"{"heads":[{"r":1,"o":{"claim":{"key":"K","good":true}}},{"r":2,"o":{"claim":{"key":"L","good":false}}},{"r":3,"o":"withdrawal"}]}"#
+        );
+    }
+
+    fn event() -> impl Strategy<Value = (String, Operation)> {
+        let key = proptest::option::of(proptest::sample::select(vec!["K".to_owned(), "L".to_owned()]));
+        let operation = prop_oneof![
+            3 => (key, prop::bool::weighted(0.8)).prop_map(|(key, good)| Operation::Claim { key, good }),
+            1 => Just(Operation::Withdrawal),
+        ];
+        (proptest::sample::select(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]), operation)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+        /// Any permutation, with repetitions and with the floor following behind, gives what one by one in order gives.
+        #[test]
+        fn any_order_gives_what_order_gives(events in prop::collection::vec(event(), 0..12), seed in any::<u64>()) {
+            let events: Vec<(Revision, String, Operation)> =
+                events.into_iter().enumerate().map(|(i, (source, operation))| (i as Revision + 1, source, operation)).collect();
+            let mut ordered = Claims::default();
+            for (revision, source, operation) in &events {
+                ordered.insert(source, Head { revision: *revision, operation: operation.clone() }, revision - 1);
+                ordered.settle(*revision);
+            }
+            let mut arrivals: Vec<usize> = (0..events.len()).chain((0..events.len()).step_by(2)).collect();
+            let mut state = seed | 1;
+            let mut random = move || { state ^= state << 13; state ^= state >> 7; state ^= state << 17; state as usize };
+            for i in (1..arrivals.len()).rev() {
+                arrivals.swap(i, random() % (i + 1));
+            }
+            let mut shuffled = Claims::default();
+            let mut arrived = vec![false; events.len()];
+            let mut floor = 0;
+            for index in arrivals {
+                let (revision, source, operation) = &events[index];
+                let inserted = shuffled.insert(source, Head { revision: *revision, operation: operation.clone() }, floor);
+                prop_assert_eq!(inserted == Inserted::Duplicate, arrived[index]);
+                arrived[index] = true;
+                if random() % 3 == 0 {
+                    floor = arrived.iter().take_while(|arrived| **arrived).count() as Revision;
+                    let before = (shuffled.winner().map(|(s, w)| (s.to_owned(), w)), shuffled.born());
+                    shuffled.settle(floor);
+                    prop_assert_eq!(before, (shuffled.winner().map(|(s, w)| (s.to_owned(), w)), shuffled.born()));
+                }
+            }
+            prop_assert_eq!(ordered.winner(), shuffled.winner());
+            prop_assert_eq!(ordered.born(), shuffled.born());
+            shuffled.settle(Revision::MAX);
+            prop_assert_eq!(ordered.by_source, shuffled.by_source);
+        }
+    }
+}

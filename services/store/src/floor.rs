@@ -1,0 +1,27 @@
+//! How far everything is: the floor, the watermark, and what may be forgotten.
+
+use crate::{Error, Store};
+use catalog::claims::Revision;
+
+impl Store {
+    /// The recorded floor.
+    pub async fn floor(&self) -> Result<Revision, Error> {
+        Ok(sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(&self.pool).await?)
+    }
+
+    /// Records the floor; it is never lowered.
+    pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
+        sqlx::query(include_str!("sql/raise_floor.sql")).bind(revision).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Up to which revision everything is stitched and published.
+    pub async fn watermark(&self) -> Result<Revision, Error> {
+        Ok(sqlx::query_scalar(include_str!("sql/read_watermark.sql")).fetch_one(&self.pool).await?)
+    }
+
+    /// Forgets withdrawn claims below the floor of a minute ago, some at a time; gives how many.
+    pub async fn forget_claims(&self, at_most: i64) -> Result<u64, Error> {
+        Ok(sqlx::query(include_str!("sql/forget_claims.sql")).bind(at_most).execute(&self.pool).await?.rows_affected())
+    }
+}

@@ -1,0 +1,7 @@
+-- Locks the entities of a batch in ref order. Called by the processor's commit after intern.sql, before it reads claims.
+-- Index: entities(ref). Lock order: ref.
+select id, ref, settled_born, born, winner, revision
+from entities
+where ref = any($1::text[])
+order by ref
+for update

@@ -1,0 +1,5 @@
+-- How much there is. Called by the operator's status.
+select
+  (select count(*) from entities where winner is not null) as entities,
+  (select count(*) from contents where error is not null) as failed,
+  (select count(*) from outbox) as outbox
