@@ -1,4 +1,5 @@
-"""Starts the shipped broker configuration on a free port and tries, as each user, what it may and what it may not do.
+"""Starts the shipped broker configuration on a free port and tries, as each user, what it may and what it may not do;
+then, with streams in place, that a provider's events are taken and that it cannot reach around its permissions.
 
     broker_permissions.py NATS_SERVER NATS_SERVER_CONF
 
@@ -62,10 +63,9 @@ PUBLISH = [
 
 # user, subject, may it listen there?
 SUBSCRIBE = [
-    ("my-provider", "_INBOX_my-provider.x", True),
-    ("my-provider", "_INBOX.>", False),
-    ("my-provider", "_INBOX_other.>", False),
+    ("my-provider", "_INBOX.x", True),
     ("my-provider", "catalog.>", False),
+    ("my-provider", ">", False),
     ("reader", "_INBOX_reader.x", True),
     ("reader", "catalog.events.>", False),
     ("processor", "_INBOX_processor.x", True),
@@ -84,13 +84,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as directory:
         process = start(server, conf, passwords, pathlib.Path(directory))
         try:
-            broken = check(client_port(process, pathlib.Path(directory)), passwords)
+            port = client_port(process, pathlib.Path(directory))
+            broken = rules_broken(port, passwords) + provider_faults(port, passwords)
         finally:
             process.terminate()
             process.wait(timeout=START_SECONDS)
     for line in broken:
         print(line)
-    print(f"broker permissions: {len(PUBLISH) + len(SUBSCRIBE)} rules, {len(broken)} broken")
+    print(f"broker permissions: {len(PUBLISH) + len(SUBSCRIBE)} rules and a provider at work, {len(broken)} faults")
     return 1 if broken else 0
 
 
@@ -114,36 +115,86 @@ def client_port(process: subprocess.Popen, directory: pathlib.Path) -> int:
     raise SystemExit(f"the broker did not start within {START_SECONDS} s: {log.read_text() if log.exists() else 'no log'}")
 
 
-def check(port: int, passwords: dict[str, str]) -> list[str]:
+def rules_broken(port: int, passwords: dict[str, str]) -> list[str]:
     broken = []
     for verb, rules in (("publish to", PUBLISH), ("subscribe to", SUBSCRIBE)):
         for user, subject, may in rules:
-            answer = attempt(port, user, passwords[password_variable(user)], verb, subject)
+            client = Client(port, user, passwords)
+            client.publish(subject, "{}") if verb == "publish to" else client.subscribe(subject)
+            answer = " ".join(client.heard())
             if ("Permissions Violation" in answer) == may:
                 broken.append(f"{user}: may{'' if may else ' not'} {verb} {subject}, and the broker answered {answer!r}")
     return broken
 
 
-def password_variable(user: str) -> str:
-    return f"CALLBOARD_{'PROVIDER' if user == 'my-provider' else user.upper()}_PASSWORD"
+def provider_faults(port: int, passwords: dict[str, str]) -> list[str]:
+    """A provider's events are stored and answered, also in an atomic batch; no answer goes where a provider may not write."""
+    operator, provider = Client(port, "operator", passwords), Client(port, "my-provider", passwords)
+    for name, subject in (("CATALOG_EVENTS", "catalog.events.>"), ("CATALOG_ENTITIES", "catalog.entities.>")):
+        operator.request(f"$JS.API.STREAM.CREATE.{name}", json.dumps({"name": name, "subjects": [subject], "allow_atomic": True}))
+    event, faults = "catalog.events.my-provider.import", []
+    if '"seq":1' not in (answer := provider.request(event, "{}")):
+        faults.append(f"my-provider: an event of its own was not taken: {answer!r}")
+    provider.request(event, "{}", {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "1"})
+    answer = provider.request(event, "{}", {"Nats-Batch-Id": "b", "Nats-Batch-Sequence": "2", "Nats-Batch-Commit": "1"})
+    if '"count":2' not in answer:
+        faults.append(f"my-provider: an atomic batch of two was not taken: {answer!r}")
+    provider.subscribe("_INBOX.>")
+    provider.publish(event, "{}", reply="catalog.entities.component.default.web")
+    provider.heard()
+    entities = json.loads(operator.request("$JS.API.STREAM.INFO.CATALOG_ENTITIES", ""))["state"]["messages"]
+    if entities != 0:
+        faults.append("my-provider: had the broker's answer to a publish stored as an entity")
+    if overheard := provider.heard():
+        faults.append(f"my-provider: hears what was answered to others: {overheard}")
+    return faults
 
 
-def attempt(port: int, user: str, password: str, verb: str, subject: str) -> str:
-    """What the broker says to it: a refusal, or nothing but its PONG."""
-    line = f"PUB {subject} 2\r\n{{}}\r\n" if verb == "publish to" else f"SUB {subject} 1\r\n"
-    options = json.dumps({"user": user, "pass": password, "verbose": False, "pedantic": False})
-    with socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS) as connection:
-        answers = connection.makefile("rb")
-        answers.readline()  # INFO
-        connection.sendall(f"CONNECT {options}\r\nPING\r\n".encode())
-        signed_in = answers.readline().decode().strip()
-        if signed_in != "PONG":
-            raise SystemExit(f"{user} cannot sign in: {signed_in}")
-        connection.sendall(f"{line}PING\r\n".encode())
+class Client:
+    """The few words of the NATS protocol that this takes."""
+
+    def __init__(self, port: int, user: str, passwords: dict[str, str]) -> None:
+        variable = "PROVIDER" if user == "my-provider" else user.upper()
+        options = {"user": user, "pass": passwords[f"CALLBOARD_{variable}_PASSWORD"], "verbose": False, "headers": True}
+        self.inbox = f"_INBOX.{user}"
+        self.connection = socket.create_connection(("127.0.0.1", port), timeout=START_SECONDS)
+        self.lines = self.connection.makefile("rb")
+        self.lines.readline()  # INFO
+        self.send(f"CONNECT {json.dumps(options)}")
+        if refusal := self.heard():
+            raise SystemExit(f"{user} cannot sign in: {refusal}")
+
+    def subscribe(self, subject: str) -> None:
+        self.send(f"SUB {subject} 1")
+
+    def publish(self, subject: str, payload: str, reply: str = "", headers: dict[str, str] | None = None) -> None:
+        block = "NATS/1.0\r\n" + "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items()) + "\r\n"
+        self.send(f"HPUB {subject} {reply} {len(block)} {len(block) + len(payload)}\r\n{block}{payload}")
+
+    def request(self, subject: str, payload: str, headers: dict[str, str] | None = None) -> str:
+        """The payload of the one answer; waits for it."""
+        self.send(f"SUB {self.inbox} 2\r\nUNSUB 2 1")
+        self.publish(subject, payload, self.inbox, headers)
+        while True:
+            line = self.lines.readline().decode().strip()
+            if line.startswith("MSG"):
+                return self.payload(line)
+            if line != "PING":
+                return line
+
+    def heard(self) -> list[str]:
+        """Everything that the broker said until it answers a PING."""
+        self.send("PING")
         said = []
-        while (answer := answers.readline().decode().strip()) not in ("PONG", ""):
-            said.append(answer)
-        return " ".join(said)
+        while (line := self.lines.readline().decode().strip()) not in ("PONG", ""):
+            said.append(self.payload(line) if line.startswith("MSG") else line)
+        return said
+
+    def payload(self, line: str) -> str:
+        return self.lines.read(int(line.split()[-1]) + 2).decode().strip()
+
+    def send(self, text: str) -> None:
+        self.connection.sendall(f"{text}\r\n".encode())
 
 
 if __name__ == "__main__":
