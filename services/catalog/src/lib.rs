@@ -1,1 +1,15 @@
 //! What an entity is, what processing emits, how claims merge, how entities stitch, what a filter matches: pure functions, no clock, no I/O.
+
+pub mod claims;
+pub mod entity;
+pub mod entity_ref;
+pub mod error;
+pub mod hash;
+pub mod location;
+pub mod model;
+mod number;
+mod policy;
+pub mod process;
+pub mod relations;
+mod schema;
+mod scm;

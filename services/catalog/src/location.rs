@@ -1,0 +1,299 @@
+//! Where an entity comes from: location refs, and the annotations the engine derives from them.
+
+use crate::error::ProcessingError;
+use crate::scm;
+use serde_json::{Map, Value};
+
+/// `backstage.io/managed-by-location`: where the entity was read.
+pub const MANAGED_BY_LOCATION: &str = "backstage.io/managed-by-location";
+/// `backstage.io/managed-by-origin-location`: the root from which that location was found.
+pub const MANAGED_BY_ORIGIN_LOCATION: &str = "backstage.io/managed-by-origin-location";
+/// `backstage.io/view-url`: where a person reads the source of the entity.
+pub const VIEW_URL: &str = "backstage.io/view-url";
+/// `backstage.io/edit-url`: where a person edits it.
+pub const EDIT_URL: &str = "backstage.io/edit-url";
+/// `backstage.io/source-location`: the directory of the source, as a location ref.
+pub const SOURCE_LOCATION: &str = "backstage.io/source-location";
+
+/// A location ref in its parts: `<type>:<target>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocationRef {
+    pub location_type: String,
+    pub target: String,
+}
+
+impl LocationRef {
+    /// Splits at the first colon and trims both parts (Backstage's `parseLocationRef`); refused are empty parts, the types `http` and `https`, and a
+    /// target that a browser would take for a `javascript:` URL.
+    pub fn parse(text: &str) -> Result<Self, ProcessingError> {
+        let parts = text
+            .split_once(':')
+            .map(|(location_type, target)| (js_trim(location_type), js_trim(target)))
+            .filter(|(location_type, target)| !location_type.is_empty() && !target.is_empty());
+        let Some((location_type, target)) = parts else {
+            return Err(ProcessingError::type_error(format!(
+                "Unable to parse location ref '{text}', expected '<type>:<target>', e.g. 'url:https://host/path'"
+            )));
+        };
+        if location_type == "http" || location_type == "https" {
+            return Err(ProcessingError::type_error(format!(
+                "Invalid location ref '{text}', please prefix it with 'url:', e.g. 'url:{text}'"
+            )));
+        }
+        if is_script_url(target) {
+            return Err(ProcessingError::type_error(format!(
+                "Invalid location ref '{text}', target is a javascript: URL"
+            )));
+        }
+        Ok(Self {
+            location_type: location_type.to_owned(),
+            target: target.to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Display for LocationRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.location_type, self.target)
+    }
+}
+
+/// Whether a browser would run a URL as script: `javascript:` in any case, after control characters and spaces, with tabs and line ends anywhere within.
+pub(crate) fn is_script_url(url: &str) -> bool {
+    let mut rest = url.trim_start_matches(|c: char| c <= '\u{20}').chars();
+    let mut next = || rest.find(|c| !matches!(c, '\r' | '\n' | '\t'));
+    "javascript:"
+        .chars()
+        .all(|expected| next().is_some_and(|found| found.eq_ignore_ascii_case(&expected)))
+}
+
+/// Gives an entity its location annotations (Backstage's `AnnotateLocationEntityProcessor`); annotations it has already stay.
+///
+/// Backstage demands both managed-by annotations of every provider. Here one without any gets both as `nats:<provider subject>`, and one with only one of
+/// them gets the other as the same: what was read at a place and says no more has its origin there. One that is given and malformed is an error, as in Backstage.
+pub(crate) fn annotate(
+    entity: &mut Map<String, Value>,
+    entity_ref: &str,
+    provider_subject: &str,
+) -> Result<(), ProcessingError> {
+    let Some(Value::Object(metadata)) = entity.get_mut("metadata") else {
+        return Ok(());
+    };
+    let annotations = metadata
+        .entry("annotations")
+        .or_insert_with(|| Value::Object(Map::new()));
+    // Whatever else stands there is an error of the schema, with a clearer text than any here.
+    let Value::Object(annotations) = annotations else {
+        return Ok(());
+    };
+    complete(annotations, provider_subject);
+    let location = given(annotations, MANAGED_BY_LOCATION, entity_ref)?;
+    given(annotations, MANAGED_BY_ORIGIN_LOCATION, entity_ref)?;
+    if location.location_type != "url" {
+        return Ok(());
+    }
+    let url = location.target;
+    let edit_url = scm::edit_url(&url);
+    let source = scm::source_url(&url).map(|source| format!("url:{source}"));
+    for (key, value) in [
+        (VIEW_URL, Some(url)),
+        (EDIT_URL, edit_url),
+        (SOURCE_LOCATION, source),
+    ] {
+        if let Some(value) = value
+            && !annotations.contains_key(key)
+        {
+            annotations.insert(key.to_owned(), Value::String(value));
+        }
+    }
+    Ok(())
+}
+
+fn complete(annotations: &mut Map<String, Value>, provider_subject: &str) {
+    let own = annotations.get(MANAGED_BY_LOCATION);
+    let origin = annotations.get(MANAGED_BY_ORIGIN_LOCATION);
+    let (missing, value) = match (own, origin) {
+        (Some(_), Some(_)) => return,
+        (Some(own), None) => (&[MANAGED_BY_ORIGIN_LOCATION][..], own.clone()),
+        (None, Some(origin)) => (&[MANAGED_BY_LOCATION][..], origin.clone()),
+        (None, None) => (
+            &[MANAGED_BY_LOCATION, MANAGED_BY_ORIGIN_LOCATION][..],
+            Value::String(format!("nats:{provider_subject}")),
+        ),
+    };
+    for key in missing {
+        annotations.insert((*key).to_owned(), value.clone());
+    }
+}
+
+fn given(
+    annotations: &Map<String, Value>,
+    key: &str,
+    entity_ref: &str,
+) -> Result<LocationRef, ProcessingError> {
+    let field = || {
+        format!(
+            "/metadata/annotations/{}",
+            key.replace('~', "~0").replace('/', "~1")
+        )
+    };
+    match annotations.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => {
+            LocationRef::parse(text).map_err(|error| error.at(field()))
+        }
+        None | Some(Value::Null | Value::String(_) | Value::Bool(false)) => {
+            Err(ProcessingError::input(format!(
+                "Entity '{entity_ref}' does not have the annotation {key}"
+            ))
+            .at(field()))
+        }
+        Some(other) => Err(ProcessingError::type_error(format!(
+            "Unable to parse location ref '{other}', unexpected argument {}",
+            js_typeof(other)
+        ))
+        .at(field())),
+    }
+}
+
+/// `typeof` of JavaScript.
+fn js_typeof(value: &Value) -> &'static str {
+    match value {
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Null | Value::Array(_) | Value::Object(_) => "object",
+    }
+}
+
+/// `trim` of JavaScript: what Rust trims, without U+0085 and with U+FEFF.
+pub(crate) fn js_trim(text: &str) -> &str {
+    text.trim_matches(|c: char| c == '\u{feff}' || (c.is_whitespace() && c != '\u{85}'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check_ref(text: &str, expected: &str) {
+        let got = LocationRef::parse(text)
+            .map_or_else(|error| error.to_string(), |parsed| parsed.to_string());
+        assert_eq!(got, expected, "{text:?}");
+    }
+
+    #[test]
+    fn location_refs() {
+        let unreadable = |text: &str| {
+            format!(
+                "TypeError: Unable to parse location ref '{text}', expected '<type>:<target>', e.g. 'url:https://host/path'"
+            )
+        };
+        let script = |text: &str| {
+            format!("TypeError: Invalid location ref '{text}', target is a javascript: URL")
+        };
+        check_ref("url:https://host/path", "url:https://host/path");
+        check_ref(" url : https://host ", "url:https://host");
+        check_ref("\u{feff}file:\u{a0}/srv/a", "file:/srv/a");
+        check_ref("nats:catalog.events.p1", "nats:catalog.events.p1");
+        for text in ["nocolon", "url:", ":x", " : ", ""] {
+            check_ref(text, &unreadable(text));
+        }
+        check_ref(
+            "https://example.com/x",
+            "TypeError: Invalid location ref 'https://example.com/x', please prefix it with 'url:', e.g. 'url:https://example.com/x'",
+        );
+        for text in [
+            "url:javascript:alert(1)",
+            "url:JaVaScript:x",
+            "url:java\tscript:x",
+            "x:\u{1}javascript:x",
+        ] {
+            check_ref(text, &script(text));
+        }
+        check_ref("url:javascripts:x", "url:javascripts:x");
+        check_ref("url:javascript", "url:javascript");
+    }
+
+    fn check(given: Value, expected: Value) {
+        let mut entity = json!({"metadata": {"annotations": given}});
+        let entity = entity.as_object_mut().expect("an object");
+        let outcome = annotate(entity, "component:default/web", "catalog.events.p1.upsert");
+        let got = outcome.map_or_else(
+            |error| Value::String(error.to_string()),
+            |()| entity["metadata"]["annotations"].clone(),
+        );
+        assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn managed_by_is_filled_in() {
+        let subject = "nats:catalog.events.p1.upsert";
+        check(
+            json!({}),
+            json!({MANAGED_BY_LOCATION: subject, MANAGED_BY_ORIGIN_LOCATION: subject}),
+        );
+        check(
+            json!({MANAGED_BY_LOCATION: "a:b"}),
+            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
+        );
+        check(
+            json!({MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
+            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
+        );
+        check(json!("x"), json!("x"));
+        let mut bare = json!({"metadata": {}});
+        annotate(bare.as_object_mut().expect("an object"), "r", "s").expect("no error");
+        assert_eq!(
+            bare["metadata"]["annotations"][MANAGED_BY_LOCATION],
+            "nats:s"
+        );
+    }
+
+    #[test]
+    fn malformed_ones_are_errors() {
+        let missing = |key| {
+            json!(format!(
+                "InputError: Entity 'component:default/web' does not have the annotation {key}"
+            ))
+        };
+        check(
+            json!({MANAGED_BY_LOCATION: ""}),
+            missing(MANAGED_BY_LOCATION),
+        );
+        check(
+            json!({MANAGED_BY_LOCATION: null}),
+            missing(MANAGED_BY_LOCATION),
+        );
+        check(
+            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: ""}),
+            missing(MANAGED_BY_ORIGIN_LOCATION),
+        );
+        check(
+            json!({MANAGED_BY_LOCATION: 7}),
+            json!("TypeError: Unable to parse location ref '7', unexpected argument number"),
+        );
+    }
+
+    #[test]
+    fn a_url_location_gives_three_more_and_own_ones_stay() {
+        let location = "url:https://github.com/a/b/blob/main/c.yaml";
+        let given = |more: Value| {
+            let mut all =
+                json!({MANAGED_BY_LOCATION: location, MANAGED_BY_ORIGIN_LOCATION: location});
+            for (key, value) in more.as_object().expect("an object") {
+                all[key] = value.clone();
+            }
+            all
+        };
+        check(
+            given(json!({})),
+            given(json!({
+                VIEW_URL: "https://github.com/a/b/blob/main/c.yaml",
+                EDIT_URL: "https://github.com/a/b/edit/main/c.yaml",
+                SOURCE_LOCATION: "url:https://github.com/a/b/tree/main/",
+            })),
+        );
+        let own = json!({VIEW_URL: "v", EDIT_URL: "e", SOURCE_LOCATION: "s"});
+        check(given(own.clone()), given(own));
+    }
+}
