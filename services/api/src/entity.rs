@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use catalog::entity_ref::EntityRef;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -24,11 +25,10 @@ pub const MAX_DEPTH: usize = 32;
 /// Refused ([`Error::Unreadable`]): what is no JSON object, has no `kind` or `metadata.name` to build the ref of, or is
 /// nested deeper than [`MAX_DEPTH`].
 pub fn entity_from_json(json: &[u8], revision: i64) -> Result<v1::Entity, Error> {
-    let entity: Map<String, Value> =
-        serde_json::from_slice(json).map_err(|error| Error::Unreadable {
-            entity_ref: "?".into(),
-            reason: format!("expected a JSON object, found {error}"),
-        })?;
+    let entity: Map<String, Value> = serde_json::from_slice(json).map_err(|error| Error::Unreadable {
+        entity_ref: "?".into(),
+        reason: format!("expected a JSON object, found {error}"),
+    })?;
     entity_from_map(entity, revision)
 }
 
@@ -44,10 +44,7 @@ pub fn entity_from_map(mut json: Map<String, Value>, revision: i64) -> Result<v1
     }
     let mut metadata = take(&mut json, "metadata", object);
     let identity = |metadata: &mut Option<_>, key| {
-        metadata
-            .as_mut()
-            .and_then(|map| take(map, key, filled_text))
-            .unwrap_or_default()
+        metadata.as_mut().and_then(|map| take(map, key, filled_text)).unwrap_or_default()
     };
     Ok(v1::Entity {
         r#ref: entity_ref,
@@ -102,26 +99,17 @@ fn value_depth(value: &Value) -> usize {
     }
 }
 
-/// `kind:namespace/name`, lower-cased (Backstage's `stringifyEntityRef`).
+/// The ref of an entity as it is written; the namespace is `default` where there is none.
 fn entity_ref(json: &Map<String, Value>) -> Result<String, Error> {
-    let text = |value: Option<&Value>| Some(value?.as_str()?.to_lowercase());
-    let metadata = json.get("metadata");
-    let within = |key| text(metadata.and_then(|metadata| metadata.get(key)));
+    let within = |key| json.get("metadata")?.get(key)?.as_str();
     let missing = |field| Error::Unreadable {
         entity_ref: "?".into(),
         reason: format!("{field}: expected a string that is not empty"),
     };
-    let filled = |text: &String| !text.is_empty();
-    let kind = text(json.get("kind"))
-        .filter(filled)
-        .ok_or_else(|| missing("kind"))?;
-    let name = within("name")
-        .filter(filled)
-        .ok_or_else(|| missing("metadata.name"))?;
-    let namespace = within("namespace")
-        .filter(filled)
-        .unwrap_or_else(|| "default".into());
-    Ok(format!("{kind}:{namespace}/{name}"))
+    let filled = |text: &&str| !text.is_empty();
+    let kind = json.get("kind").and_then(Value::as_str).filter(filled).ok_or_else(|| missing("kind"))?;
+    let name = within("name").filter(filled).ok_or_else(|| missing("metadata.name"))?;
+    Ok(EntityRef::of(kind, within("namespace").unwrap_or_default(), name).to_string())
 }
 
 fn metadata_from(mut json: Map<String, Value>) -> v1::Metadata {
@@ -144,14 +132,9 @@ fn metadata_to_json(metadata: &v1::Metadata) -> Map<String, Value> {
     put_filled(&mut json, "namespace", &metadata.namespace);
     put(&mut json, "title", metadata.title.as_ref());
     put(&mut json, "description", metadata.description.as_ref());
-    for (key, texts) in [
-        ("labels", &metadata.labels),
-        ("annotations", &metadata.annotations),
-    ] {
+    for (key, texts) in [("labels", &metadata.labels), ("annotations", &metadata.annotations)] {
         if !texts.is_empty() {
-            let texts = texts
-                .iter()
-                .map(|(key, text)| (key.clone(), text.clone().into()));
+            let texts = texts.iter().map(|(key, text)| (key.clone(), text.clone().into()));
             json.insert(key.into(), Value::Object(texts.collect()));
         }
     }
@@ -215,11 +198,7 @@ fn status(value: Value) -> Result<v1::Status, Value> {
     let is_item = |item: &Value| {
         let error = item.get("error");
         error.is_none_or(Value::is_object)
-            && has_exactly(
-                item,
-                &["type", "level", "message"],
-                3 + usize::from(error.is_some()),
-            )
+            && has_exactly(item, &["type", "level", "message"], 3 + usize::from(error.is_some()))
     };
     let items_only = |map: &Map<String, Value>| {
         let items = map.get("items").and_then(Value::as_array);
@@ -233,9 +212,7 @@ fn status(value: Value) -> Result<v1::Status, Value> {
         _ => None,
     };
     let items = items.unwrap_or_default().into_iter();
-    Ok(v1::Status {
-        items: items.map(status_item).collect(),
-    })
+    Ok(v1::Status { items: items.map(status_item).collect() })
 }
 
 fn status_item(mut item: Map<String, Value>) -> v1::StatusItem {
@@ -263,15 +240,9 @@ fn status_to_json(status: &v1::Status) -> Value {
 }
 
 /// Takes what stands under `key` if it fits; leaves it where it is otherwise.
-fn take<T>(
-    map: &mut Map<String, Value>,
-    key: &str,
-    fit: impl FnOnce(Value) -> Result<T, Value>,
-) -> Option<T> {
+fn take<T>(map: &mut Map<String, Value>, key: &str, fit: impl FnOnce(Value) -> Result<T, Value>) -> Option<T> {
     let value = map.remove(key)?;
-    fit(value)
-        .map_err(|value| map.insert(key.into(), value))
-        .ok()
+    fit(value).map_err(|value| map.insert(key.into(), value)).ok()
 }
 
 fn object(value: Value) -> Result<Map<String, Value>, Value> {
@@ -306,23 +277,17 @@ fn texts(value: Value) -> Result<Vec<String>, Value> {
 
 fn texts_by_key(value: Value) -> Result<BTreeMap<String, String>, Value> {
     match value {
-        Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => Ok(map
-            .into_iter()
-            .flat_map(|(key, value)| Some((key, text(value).ok()?)))
-            .collect()),
+        Value::Object(map) if !map.is_empty() && map.values().all(Value::is_string) => {
+            Ok(map.into_iter().flat_map(|(key, value)| Some((key, text(value).ok()?))).collect())
+        }
         other => Err(other),
     }
 }
 
 /// The objects of a list that is not empty and holds nothing else, each of which is as `is_item` asks.
-fn filled_list(
-    value: Value,
-    is_item: impl Fn(&Value) -> bool,
-) -> Result<Vec<Map<String, Value>>, Value> {
+fn filled_list(value: Value, is_item: impl Fn(&Value) -> bool) -> Result<Vec<Map<String, Value>>, Value> {
     match value {
-        Value::Array(items)
-            if !items.is_empty() && items.iter().all(|item| item.is_object() && is_item(item)) =>
-        {
+        Value::Array(items) if !items.is_empty() && items.iter().all(|item| item.is_object() && is_item(item)) => {
             Ok(items.into_iter().flat_map(object).collect())
         }
         other => Err(other),

@@ -70,10 +70,7 @@ pub enum Error {
 impl Error {
     /// A field of the request that cannot be used; `reason` says what was expected and what was found.
     pub fn invalid(field: impl Into<String>, reason: impl ToString) -> Error {
-        Error::Invalid {
-            field: field.into(),
-            reason: reason.to_string(),
-        }
+        Error::Invalid { field: field.into(), reason: reason.to_string() }
     }
 
     /// The gRPC code that says so.
@@ -119,16 +116,11 @@ pub fn field_violations(status: &Status) -> Vec<(String, String)> {
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 
 fn bad_request(code: Code, message: &str, field: String, description: String) -> Bytes {
-    let request = BadRequest {
-        field_violations: vec![FieldViolation { field, description }],
-    };
+    let request = BadRequest { field_violations: vec![FieldViolation { field, description }] };
     let status = RpcStatus {
         code: code as i32,
         message: message.to_owned(),
-        details: vec![Any {
-            type_url: BAD_REQUEST.into(),
-            value: request.encode_to_vec(),
-        }],
+        details: vec![Any { type_url: BAD_REQUEST.into(), value: request.encode_to_vec() }],
     };
     status.encode_to_vec().into()
 }

@@ -5,12 +5,7 @@ use serde_json::{Map, Number, Value};
 
 /// The Struct that holds the same keys and values. Numbers become doubles, as they are in Backstage.
 pub fn to_struct(object: Map<String, Value>) -> Struct {
-    Struct {
-        fields: object
-            .into_iter()
-            .map(|(key, value)| (key, to_message(value)))
-            .collect(),
-    }
+    Struct { fields: object.into_iter().map(|(key, value)| (key, to_message(value))).collect() }
 }
 
 /// The JSON object that holds the same keys and values.
@@ -18,11 +13,7 @@ pub fn to_struct(object: Map<String, Value>) -> Struct {
 /// A double without a fraction that a 64-bit integer holds becomes an integer (as JavaScript prints it); what JSON cannot
 /// write (NaN, infinity, a value without a kind) becomes null.
 pub fn from_struct(message: &Struct) -> Map<String, Value> {
-    message
-        .fields
-        .iter()
-        .map(|(key, value)| (key.clone(), from_message(value)))
-        .collect()
+    message.fields.iter().map(|(key, value)| (key.clone(), from_message(value))).collect()
 }
 
 fn to_message(value: Value) -> Message {
@@ -31,9 +22,7 @@ fn to_message(value: Value) -> Message {
         Value::Bool(flag) => Kind::BoolValue(flag),
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or(f64::NAN)),
         Value::String(text) => Kind::StringValue(text),
-        Value::Array(items) => Kind::ListValue(ListValue {
-            values: items.into_iter().map(to_message).collect(),
-        }),
+        Value::Array(items) => Kind::ListValue(ListValue { values: items.into_iter().map(to_message).collect() }),
         Value::Object(object) => Kind::StructValue(to_struct(object)),
     };
     Message { kind: Some(kind) }

@@ -7,9 +7,7 @@ use serde_json::{Map, Value, json};
 
 /// JSON → message → bytes → message → JSON gives the same JSON, numbers compared as doubles.
 fn check(entity: Value) -> v1::Entity {
-    let Value::Object(map) = entity else {
-        panic!("the case is no object")
-    };
+    let Value::Object(map) = entity else { panic!("the case is no object") };
     let message = entity_from_map(map.clone(), 7).expect("the case converts");
     let decoded = v1::Entity::decode(message.encode_to_vec().as_slice()).expect("decodes");
     assert_eq!(decoded, message);
@@ -22,9 +20,7 @@ fn doubles(value: Value) -> Value {
     match value {
         Value::Number(number) => json!(number.as_f64().map(|number| number + 0.0)),
         Value::Array(items) => items.into_iter().map(doubles).collect(),
-        Value::Object(map) => {
-            Value::Object(map.into_iter().map(|(k, v)| (k, doubles(v))).collect())
-        }
+        Value::Object(map) => Value::Object(map.into_iter().map(|(k, v)| (k, doubles(v))).collect()),
         other => other,
     }
 }
@@ -40,9 +36,7 @@ fn stitched(root: Value, metadata: Value) -> Value {
     });
     for (place, patch) in [("", root), ("/metadata", metadata)] {
         let target = entity.pointer_mut(place).and_then(Value::as_object_mut);
-        let Value::Object(patch) = patch else {
-            panic!("the patch is no object")
-        };
+        let Value::Object(patch) = patch else { panic!("the patch is no object") };
         target.expect("an object").extend(patch);
     }
     entity
@@ -93,28 +87,9 @@ fn odd_values_are_kept() {
         json!(-0.0),
         json!(1e300),
     ];
-    let inner = [
-        "uid",
-        "etag",
-        "title",
-        "description",
-        "labels",
-        "annotations",
-        "tags",
-        "links",
-        "namespace",
-        "extra",
-        "ref",
-    ];
-    let outer = [
-        "apiVersion",
-        "spec",
-        "relations",
-        "status",
-        "uid",
-        "extra",
-        "revision",
-    ];
+    let inner =
+        ["uid", "etag", "title", "description", "labels", "annotations", "tags", "links", "namespace", "extra", "ref"];
+    let outer = ["apiVersion", "spec", "relations", "status", "uid", "extra", "revision"];
     for value in &odd {
         for key in inner {
             check(stitched(json!({}), json!({key: value})));
@@ -130,10 +105,7 @@ fn numbers_are_written_as_javascript_does() {
     let numbers = json!([1, 1.0, -0.0, 0.5, 9007199254740991_i64]);
     let entity = check(stitched(json!({"spec": {"n": numbers}}), json!({})));
     let back = entity_to_json(&entity);
-    assert_eq!(
-        back["spec"].to_string(),
-        r#"{"n":[1,1,0,0.5,9007199254740991]}"#
-    );
+    assert_eq!(back["spec"].to_string(), r#"{"n":[1,1,0,0.5,9007199254740991]}"#);
 }
 
 #[test]
@@ -147,23 +119,13 @@ fn the_deepest_entity_is_readable_and_a_deeper_one_is_refused() {
             };
             let entity = check(place(api::MAX_DEPTH));
             let batch = v1::BatchGetEntitiesResponse {
-                results: vec![v1::batch_get_entities_response::Result {
-                    entity: Some(entity),
-                }],
+                results: vec![v1::batch_get_entities_response::Result { entity: Some(entity) }],
             };
             let bytes = batch.encode_to_vec();
-            assert_eq!(
-                v1::BatchGetEntitiesResponse::decode(bytes.as_slice()),
-                Ok(batch)
-            );
+            assert_eq!(v1::BatchGetEntitiesResponse::decode(bytes.as_slice()), Ok(batch));
             let deeper = serde_json::to_vec(&place(api::MAX_DEPTH + 1)).expect("JSON");
-            let error = entity_from_json(&deeper, 1)
-                .expect_err("too deep")
-                .to_string();
-            assert!(
-                error.contains("at most 32 levels of nesting, found 33"),
-                "{error}"
-            );
+            let error = entity_from_json(&deeper, 1).expect_err("too deep").to_string();
+            assert!(error.contains("at most 32 levels of nesting, found 33"), "{error}");
         }
     }
 }
@@ -179,9 +141,7 @@ fn what_is_no_entity_is_refused() {
         (r#"{"kind":1,"metadata":{"name":"a"}}"#, "kind: expected"),
     ];
     for (json, expected) in cases {
-        let error = entity_from_json(json.as_bytes(), 1)
-            .expect_err(json)
-            .to_string();
+        let error = entity_from_json(json.as_bytes(), 1).expect_err(json).to_string();
         assert!(error.contains(expected), "{json}: {error}");
     }
 }
@@ -191,16 +151,10 @@ fn a_status_names_the_field() {
     let error = api::Error::invalid("refs[3]", "expected kind:namespace/name, found \"x\"");
     let status = tonic::Status::from(error);
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
-    assert_eq!(
-        status.message(),
-        "refs[3]: expected kind:namespace/name, found \"x\""
-    );
+    assert_eq!(status.message(), "refs[3]: expected kind:namespace/name, found \"x\"");
     assert_eq!(
         api::field_violations(&status),
-        [(
-            "refs[3]".to_owned(),
-            "expected kind:namespace/name, found \"x\"".to_owned()
-        )]
+        [("refs[3]".to_owned(), "expected kind:namespace/name, found \"x\"".to_owned())]
     );
 }
 
@@ -223,8 +177,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     leaf.prop_recursive(4, 40, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
-            prop::collection::vec((key.clone(), inner), 0..5)
-                .prop_map(|pairs| Value::Object(Map::from_iter(pairs))),
+            prop::collection::vec((key.clone(), inner), 0..5).prop_map(|pairs| Value::Object(Map::from_iter(pairs))),
         ]
     })
 }
