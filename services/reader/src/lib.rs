@@ -1,1 +1,121 @@
 //! The reader role: holds the stitched catalog in memory, follows its stream, serves it over gRPC.
+
+mod facets;
+mod get;
+mod gone;
+mod list;
+mod memory;
+mod metrics;
+mod page_token;
+mod server;
+mod service;
+mod state;
+#[cfg(test)]
+mod tests;
+mod waiting;
+
+use std::net::SocketAddr;
+
+use bus::{Bus, Follower, Stop};
+use tokio::{
+    net::TcpListener,
+    task::{JoinError, JoinHandle},
+};
+
+pub use memory::{Memory, Stored};
+pub use state::State;
+
+/// Bytes of entities in one reply; a single entity may be larger. Clients refuse replies of 4 MiB unless told otherwise.
+const REPLY_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;
+
+/// What a reader has to be told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to serve gRPC; port 0 takes a free one.
+    pub grpc_listen: SocketAddr,
+}
+
+/// Why a reader ended, or could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The address cannot be listened on.
+    #[error("grpc_listen: cannot listen on {address}: {source}")]
+    Listen {
+        /// As it was configured.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The gRPC server failed.
+    #[error("the gRPC server failed: {0}")]
+    Server(#[from] tonic::transport::Error),
+    /// The contract's descriptors cannot be served by reflection; a bug.
+    #[error("the gRPC reflection cannot be built: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// A task of the reader panicked; a bug.
+    #[error("a task of the reader ended: {0}")]
+    Task(#[from] JoinError),
+}
+
+/// A reader that runs.
+#[derive(Debug)]
+pub struct Reader {
+    address: SocketAddr,
+    state: State,
+    server: JoinHandle<Result<(), Error>>,
+    follower: JoinHandle<()>,
+}
+
+/// Runs a reader until the stop. It follows the entities and serves them as soon as it has caught up.
+pub async fn run(bus: Bus, config: Config, stop: Stop) -> Result<(), Error> {
+    start(bus, config, stop).await?.finished().await
+}
+
+/// Starts a reader: when this returns it listens, and answers `UNAVAILABLE` until it is ready.
+pub async fn start(bus: Bus, config: Config, stop: Stop) -> Result<Reader, Error> {
+    let cannot_listen = |source| Error::Listen { address: config.grpc_listen, source };
+    let listener = TcpListener::bind(config.grpc_listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let state = State::default();
+    metrics::observe(&state);
+    tracing::info!(%address, "the reader serves gRPC");
+    Ok(Reader {
+        address,
+        server: tokio::spawn(server::serve(state.clone(), listener, stop.clone())),
+        follower: tokio::spawn(follow(bus, state.clone(), stop)),
+        state,
+    })
+}
+
+impl Reader {
+    /// Where gRPC is served.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What the reader knows, for a process to tell readiness, counts and lag.
+    pub fn state(&self) -> State {
+        self.state.clone()
+    }
+
+    /// Waits until the reader has ended: by the stop, or because something failed.
+    pub async fn finished(self) -> Result<(), Error> {
+        let server = async { self.server.await? };
+        let follower = async { Ok(self.follower.await?) };
+        tokio::try_join!(server, follower).map(|_| ())
+    }
+}
+
+async fn follow(bus: Bus, state: State, stop: Stop) {
+    let mut follower = Follower::new(&bus);
+    let stopped = stop.stopped();
+    tokio::pin!(stopped);
+    loop {
+        let followed = tokio::select! {
+            biased;
+            () = &mut stopped => return,
+            followed = follower.next() => followed,
+        };
+        state.apply(followed, follower.lag());
+    }
+}

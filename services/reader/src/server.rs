@@ -1,0 +1,77 @@
+//! The gRPC server: the catalog, health and reflection, until the process stops.
+
+use std::time::Duration;
+
+use api::v1::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
+use bus::Stop;
+use tokio::net::TcpListener;
+use tonic::{
+    codec::CompressionEncoding::{Gzip, Zstd},
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::{ServingStatus, server::HealthReporter};
+use tonic_reflection::server::Builder as Reflection;
+
+use crate::{Error, service::Service, state::State};
+
+/// How long calls may take to end after the stop.
+const GRACE: Duration = Duration::from_secs(5);
+/// A connection that does not answer a ping for this long is closed, so that a stream to a vanished client ends.
+const PING_EVERY: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// Calls at once on one connection.
+const CALLS: u32 = 1000;
+
+/// Serves until the stop, then until the running calls have ended or the grace is over.
+pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Result<(), Error> {
+    let catalog = CatalogServiceServer::new(Service::new(state.clone()));
+    let (reporter, health) = tonic_health::server::health_reporter();
+    report(&reporter, ServingStatus::NotServing).await;
+    let server = Server::builder()
+        .http2_keepalive_interval(Some(PING_EVERY))
+        .http2_keepalive_timeout(Some(PING_TIMEOUT))
+        .max_concurrent_streams(CALLS)
+        .add_service(
+            catalog.accept_compressed(Gzip).accept_compressed(Zstd).send_compressed(Zstd).send_compressed(Gzip),
+        )
+        .add_service(health)
+        .add_service(reflection().build_v1()?)
+        .add_service(reflection().build_v1alpha()?);
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let serving = server.serve_with_incoming_shutdown(incoming, stop.stopped());
+    tokio::pin!(serving);
+    let overdue = async {
+        stop.stopped().await;
+        report(&reporter, ServingStatus::NotServing).await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        served = &mut serving => served?,
+        () = overdue => tracing::warn!(seconds = GRACE.as_secs(), "calls still run after the grace; leaving them"),
+        never = tell_health(&state, &reporter) => match never {},
+    }
+    Ok(())
+}
+
+fn reflection() -> Reflection<'static> {
+    Reflection::configure()
+        .register_encoded_file_descriptor_set(api::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+/// Says `SERVING` once the reader is ready, which it then stays.
+async fn tell_health(state: &State, reporter: &HealthReporter) -> std::convert::Infallible {
+    let mut progress = state.follow_progress();
+    // An error would mean that the state is gone, which this function holds.
+    if progress.wait_for(|progress| progress.ready).await.is_ok() {
+        report(reporter, ServingStatus::Serving).await;
+    }
+    std::future::pending().await
+}
+
+/// Tells the health of the service and, under the empty name, of the server.
+async fn report(reporter: &HealthReporter, status: ServingStatus) {
+    for name in ["", SERVICE_NAME] {
+        reporter.set_service_status(name, status).await;
+    }
+}

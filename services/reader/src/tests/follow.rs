@@ -1,0 +1,50 @@
+//! When a reader is ready, what its watermark promises, and what a replaced stream takes away.
+
+use bus::Followed::{self, CaughtUp, Entity, StreamReplaced, Watermark};
+
+use super::message;
+use crate::state::State;
+
+/// Tells a state what the stream says; after it, the state is (ready, watermark, entities).
+fn check(told: Vec<Followed>, expected: (bool, Option<i64>, usize)) {
+    let case = format!("{told:?}");
+    let state = State::default();
+    for followed in told {
+        state.apply(followed, 0);
+    }
+    let found = (state.ready(), state.watermark(), state.entities());
+    assert_eq!(found, expected, "{case}");
+}
+
+fn a(version: i64) -> Followed {
+    Entity(message("component:default/a", version, false))
+}
+
+fn b(version: i64) -> Followed {
+    Entity(message("component:default/b", version, false))
+}
+
+#[test]
+fn ready_is_caught_up_with_a_watermark() {
+    check(vec![], (false, None, 0));
+    check(vec![a(1), CaughtUp], (false, None, 1));
+    check(vec![a(1), Watermark(5)], (false, None, 1));
+    check(vec![a(1), Watermark(5), CaughtUp], (true, Some(5), 1));
+    check(vec![CaughtUp, Watermark(5)], (true, Some(5), 0));
+    check(vec![CaughtUp, Watermark(5), Watermark(4)], (true, Some(5), 0));
+}
+
+#[test]
+fn a_replaced_stream_takes_what_it_does_not_name() {
+    let known = || vec![a(1), b(2), CaughtUp, Watermark(5)];
+    let after = |told: Vec<Followed>| known().into_iter().chain(told).collect();
+    check(after(vec![StreamReplaced]), (true, None, 2));
+    check(after(vec![StreamReplaced, a(1)]), (true, None, 2));
+    // An empty or half rebuilt stream, which has no watermark, must not empty the catalog.
+    check(after(vec![StreamReplaced, CaughtUp]), (true, None, 2));
+    check(after(vec![StreamReplaced, a(1), CaughtUp, Watermark(3)]), (true, Some(3), 1));
+    check(after(vec![StreamReplaced, a(1), Watermark(3), CaughtUp]), (true, Some(3), 1));
+    check(after(vec![StreamReplaced, CaughtUp, a(1), Watermark(3), b(2)]), (true, Some(3), 2));
+    check(after(vec![StreamReplaced, StreamReplaced, CaughtUp, Watermark(3)]), (true, Some(3), 0));
+    check(after(vec![CaughtUp]), (true, Some(5), 2));
+}
