@@ -1,0 +1,284 @@
+//! Flattening: an entity as the rows that filters, facets and orders look at (Backstage's `buildEntitySearch`).
+
+use crate::entity_ref::DEFAULT_NAMESPACE;
+use crate::number::js_number;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashSet};
+
+/// Keys longer than this have no row, in UTF-16 code units (Backstage's `MAX_KEY_LENGTH`).
+const MAX_KEY_LENGTH: usize = 200;
+/// Values longer than this answer only whether the key is there, in UTF-16 code units (Backstage's `MAX_VALUE_LENGTH`).
+const MAX_VALUE_LENGTH: usize = 200;
+/// No text longer than this many bytes comes below the limit by lower-casing; it is not even tried.
+const HOPELESS_BYTES: usize = 16 * MAX_VALUE_LENGTH;
+
+/// What is not flattened, at exactly these places; some of it gets rows of its own afterwards.
+const SKIPPED: [&str; 7] =
+    ["attachments", "relations", "status", "metadata.name", "metadata.namespace", "metadata.uid", "metadata.etag"];
+
+/// One row: a key, lower-cased, and one of its values.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SearchRow {
+    pub key: String,
+    /// Lower-cased, for comparing; none for null and for what is too long: such a row only says that the key is there.
+    pub value: Option<String>,
+    /// In the case of the source, for showing (facets).
+    pub original: Option<String>,
+}
+
+/// The rows of an entity, each key and value once, in the order of the entity; of two values that differ in case the first is kept.
+pub fn search_rows(entity: &Map<String, Value>) -> Vec<SearchRow> {
+    let mut rows = Vec::new();
+    flatten(entity, &mut |key, value| {
+        rows.extend(row(key.to_lowercase(), value));
+    });
+    for relation in items(entity, "relations") {
+        let key = format!("relations.{}", text_of(relation.get("type")));
+        rows.extend(row(key.to_lowercase(), scalar(relation.get("targetRef").unwrap_or(&Value::Null))));
+    }
+    without_repetitions(rows)
+}
+
+/// Keys that differ only in case from an earlier one, lower-cased: an entity that has them cannot be searched, so it is not stitched.
+pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
+    let mut spellings: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+    let mut add = |key: &str| {
+        let spellings = spellings.entry(key.to_lowercase()).or_default();
+        if !spellings.contains(key) {
+            spellings.insert(key.to_owned());
+        }
+    };
+    flatten(entity, &mut |key, _| add(key));
+    let types: HashSet<&str> =
+        items(entity, "relations").iter().map(|relation| text_of(relation.get("type"))).collect();
+    types.iter().for_each(|kind| add(&format!("relations.{kind}")));
+    spellings.into_iter().filter(|(_, spellings)| spellings.len() > 1).map(|(key, _)| key).collect()
+}
+
+/// Calls `emit` with each key, in its own case, and a value as text; relations are left to the caller.
+fn flatten(entity: &Map<String, Value>, emit: &mut impl FnMut(&str, Option<Cow<'_, str>>)) {
+    let mut walk = Walk { path: String::new(), items: HashSet::new(), emit };
+    walk.object(entity);
+    let empty = Map::new();
+    let metadata = entity.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    let field = |name: &str| metadata.get(name).unwrap_or(&Value::Null);
+    emit("metadata.name", scalar(field("name")));
+    emit("metadata.namespace", scalar(field("namespace")));
+    emit("metadata.uid", scalar(field("uid")));
+    if matches!(field("namespace"), Value::Null) || field("namespace").as_str().is_some_and(str::is_empty) {
+        emit("metadata.namespace", Some(Cow::Borrowed(DEFAULT_NAMESPACE)));
+    }
+}
+
+struct Walk<'e, E> {
+    path: String,
+    /// Lower-cased keys seen so far: a string in a list becomes a key of its own only where there is none yet.
+    items: HashSet<String>,
+    emit: &'e mut E,
+}
+
+impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
+    fn object(&mut self, map: &Map<String, Value>) {
+        for (key, value) in map {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push('.');
+            }
+            self.path.push_str(key);
+            self.value(value);
+            self.path.truncate(length);
+        }
+    }
+
+    fn value(&mut self, value: &Value) {
+        if SKIPPED.contains(&self.path.as_str()) {
+            return;
+        }
+        match value {
+            Value::Object(map) => self.object(map),
+            Value::Array(items) => {
+                for item in items {
+                    self.value(item);
+                    if let Value::String(text) = item {
+                        self.item(text);
+                    }
+                }
+            }
+            leaf => {
+                self.items.insert(self.path.to_lowercase());
+                (self.emit)(&self.path, scalar(leaf));
+            }
+        }
+    }
+
+    /// `metadata.tags.java` for the tag `java`, so that it can be asked for as a key (with the value `true`).
+    fn item(&mut self, text: &str) {
+        if text.len() > HOPELESS_BYTES {
+            return;
+        }
+        let length = self.path.len();
+        self.path.push('.');
+        self.path.push_str(text);
+        if self.items.insert(self.path.to_lowercase()) {
+            (self.emit)(&self.path, Some(Cow::Borrowed("true")));
+        }
+        self.path.truncate(length);
+    }
+}
+
+/// `String(value)` of JavaScript, and none for null. (Objects and lists do not get here.)
+fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Bool(true) => Some(Cow::Borrowed("true")),
+        Value::Bool(false) => Some(Cow::Borrowed("false")),
+        Value::Number(number) => Some(Cow::Owned(js_number(number))),
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn row(key: String, value: Option<Cow<'_, str>>) -> Option<SearchRow> {
+    if utf16_length(&key) > MAX_KEY_LENGTH {
+        return None;
+    }
+    let short = value
+        .filter(|value| value.len() <= HOPELESS_BYTES)
+        .map(|value| (value.to_lowercase(), value))
+        .filter(|(lower, _)| utf16_length(lower) <= MAX_VALUE_LENGTH);
+    let (value, original) = match short {
+        Some((lower, original)) => (Some(lower), Some(original.into_owned())),
+        None => (None, None),
+    };
+    Some(SearchRow { key, value, original })
+}
+
+fn utf16_length(text: &str) -> usize {
+    if text.is_ascii() { text.len() } else { text.encode_utf16().count() }
+}
+
+fn items<'a>(entity: &'a Map<String, Value>, key: &str) -> &'a [Value] {
+    entity.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn text_of(value: Option<&Value>) -> &str {
+    value.and_then(Value::as_str).unwrap_or_default()
+}
+
+fn without_repetitions(mut rows: Vec<SearchRow>) -> Vec<SearchRow> {
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    let key_and_value = |index: usize| (&rows[index].key, &rows[index].value);
+    order.sort_by(|one, other| key_and_value(*one).cmp(&key_and_value(*other)));
+    let mut repeated = vec![false; rows.len()];
+    for pair in order.windows(2) {
+        repeated[pair[1]] = key_and_value(pair[0]) == key_and_value(pair[1]);
+    }
+    let mut repeated = repeated.into_iter();
+    rows.retain(|_| !repeated.next().unwrap_or(false));
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn rows_of(entity: &Value) -> Vec<String> {
+        let rows = search_rows(entity.as_object().expect("an object"));
+        rows.iter()
+            .map(|row| match (&row.value, &row.original) {
+                (Some(value), Some(original)) if value != original => format!("{}|{value}|{original}", row.key),
+                (Some(value), _) => format!("{}|{value}", row.key),
+                (None, _) => format!("{}|NULL", row.key),
+            })
+            .collect()
+    }
+
+    fn check(entity: Value, expected: &[&str]) {
+        let rows = rows_of(&entity);
+        let rows: Vec<&str> = rows
+            .iter()
+            .map(String::as_str)
+            .filter(|row| !row.starts_with("metadata.name") && !row.starts_with("metadata.uid"))
+            .collect();
+        assert_eq!(rows, expected, "{entity}");
+    }
+
+    #[test]
+    fn flattening() {
+        check(json!({"kind": "Component"}), &["kind|component|Component"]);
+        check(
+            json!({"spec": {"port": 8080, "ratio": 1.0, "big": 1e21, "flag": false}}),
+            &["spec.port|8080", "spec.ratio|1", "spec.big|1e+21", "spec.flag|false"],
+        );
+        check(json!({"spec": {"a": null, "b": [], "c": {}}}), &["spec.a|NULL"]);
+        check(json!({"spec": {"nested": [{"d": 1}, {"d": 2}]}}), &["spec.nested.d|1", "spec.nested.d|2"]);
+        check(json!({"spec": {"deep": [[1, ["x"]]]}}), &["spec.deep|1", "spec.deep|x", "spec.deep.x|true"]);
+        check(
+            json!({"metadata": {"tags": ["Java", "go", "java"]}}),
+            &["metadata.tags|java|Java", "metadata.tags.java|true", "metadata.tags|go", "metadata.tags.go|true"],
+        );
+        check(
+            json!({"spec": {"dependsOn": ["component:other/b"]}}),
+            &["spec.dependson|component:other/b", "spec.dependson.component:other/b|true"],
+        );
+        check(
+            json!({"metadata": {"annotations": {"example.com/Case": "VaLue"}}}),
+            &["metadata.annotations.example.com/case|value|VaLue"],
+        );
+        check(json!({"attachments": {"a": 1}, "status": {"b": 1}, "metadata": {"etag": "e"}}), &[]);
+        check(json!({"spec": {"status": 1, "relations": [2]}}), &["spec.status|1", "spec.relations|2"]);
+        check(
+            json!({"relations": [{"type": "ownedBy", "targetRef": "group:default/a"}, {"type": "ownedBy", "targetRef": "group:default/b"}]}),
+            &["relations.ownedby|group:default/a", "relations.ownedby|group:default/b"],
+        );
+        check(
+            json!({"spec": {"a": [1, "1", 1.0, true, "TRUE"]}}),
+            &["spec.a|1", "spec.a.1|true", "spec.a|true", "spec.a.true|true"],
+        );
+        check(json!({"spec": {"a": ""}}), &["spec.a|"]);
+        check(json!({"spec": {"a": ["b"], "a.b": "c"}}), &["spec.a|b", "spec.a.b|true", "spec.a.b|c"]);
+        check(json!({"spec": {"a.b": "c", "a": ["b"]}}), &["spec.a.b|c", "spec.a|b"]);
+    }
+
+    #[test]
+    fn name_namespace_and_uid_come_last() {
+        assert_eq!(
+            rows_of(&json!({"metadata": {"name": "Web", "namespace": "ns", "uid": "U", "title": "T"}})),
+            ["metadata.title|t|T", "metadata.name|web|Web", "metadata.namespace|ns", "metadata.uid|u|U"]
+        );
+        assert_eq!(
+            rows_of(&json!({"metadata": {"name": "web"}})),
+            ["metadata.name|web", "metadata.namespace|NULL", "metadata.uid|NULL", "metadata.namespace|default"]
+        );
+    }
+
+    #[test]
+    fn limits() {
+        let (at, over) = ("Ä".repeat(200), "a".repeat(201));
+        check(json!({"spec": {"a": at, "b": over}}), &[&format!("spec.a|{}|{at}", at.to_lowercase()), "spec.b|NULL"]);
+        check(json!({"spec": {"a": "x".repeat(100_000), "b": "🙂".repeat(101)}}), &["spec.a|NULL", "spec.b|NULL"]);
+        check(json!({"s": {"k".repeat(198): 1, "l".repeat(199): 1}}), &[&format!("s.{}|1", "k".repeat(198))]);
+        check(json!({"s": ["x".repeat(200)]}), &[&format!("s|{}", "x".repeat(200))]);
+    }
+
+    fn check_clash(entity: Value, expected: &[&str]) {
+        assert_eq!(clashing_keys(entity.as_object().expect("an object")), expected, "{entity}");
+    }
+
+    #[test]
+    fn keys_that_differ_only_in_case() {
+        check_clash(json!({"spec": {"a": 1, "b": 2}}), &[]);
+        check_clash(json!({"metadata": {"labels": {"tier": "1", "Tier": "2"}}}), &["metadata.labels.tier"]);
+        check_clash(json!({"spec": {"a": {"B": 1}, "A": {"b": 1}, "c": 1, "C": 1}}), &["spec.a.b", "spec.c"]);
+        check_clash(json!({"metadata": {"Name": "x"}}), &["metadata.name"]);
+        check_clash(json!({"spec": {"a": {}, "A": 1}}), &[]);
+        check_clash(json!({"spec": {"a": ["x", "X"]}}), &[]);
+        check_clash(json!({"spec": {"a": [{"x": 1}, {"X": 1}]}}), &["spec.a.x"]);
+        check_clash(
+            json!({"relations": [{"type": "likes"}, {"type": "Likes"}, {"type": "likes"}]}),
+            &["relations.likes"],
+        );
+        check_clash(json!({"status": {"a": 1, "A": 1}}), &[]);
+    }
+}
