@@ -45,10 +45,7 @@ impl LocationRef {
                 "Invalid location ref '{text}', target is a javascript: URL"
             )));
         }
-        Ok(Self {
-            location_type: location_type.to_owned(),
-            target: target.to_owned(),
-        })
+        Ok(Self { location_type: location_type.to_owned(), target: target.to_owned() })
     }
 }
 
@@ -62,15 +59,13 @@ impl std::fmt::Display for LocationRef {
 pub(crate) fn is_script_url(url: &str) -> bool {
     let mut rest = url.trim_start_matches(|c: char| c <= '\u{20}').chars();
     let mut next = || rest.find(|c| !matches!(c, '\r' | '\n' | '\t'));
-    "javascript:"
-        .chars()
-        .all(|expected| next().is_some_and(|found| found.eq_ignore_ascii_case(&expected)))
+    "javascript:".chars().all(|expected| next().is_some_and(|found| found.eq_ignore_ascii_case(&expected)))
 }
 
 /// Gives an entity its location annotations (Backstage's `AnnotateLocationEntityProcessor`); annotations it has already stay.
 ///
-/// Backstage demands both managed-by annotations of every provider. Here one without any gets both as `nats:<provider subject>`, and one with only one of
-/// them gets the other as the same: what was read at a place and says no more has its origin there. One that is given and malformed is an error, as in Backstage.
+/// Backstage demands both managed-by annotations of every provider. Here an entity with neither gets both as `nats:<provider subject>`: it does not care.
+/// One that gives only one of them does care and has forgotten the other, so that is Backstage's error, as is one that is malformed.
 pub(crate) fn annotate(
     entity: &mut Map<String, Value>,
     entity_ref: &str,
@@ -79,9 +74,7 @@ pub(crate) fn annotate(
     let Some(Value::Object(metadata)) = entity.get_mut("metadata") else {
         return Ok(());
     };
-    let annotations = metadata
-        .entry("annotations")
-        .or_insert_with(|| Value::Object(Map::new()));
+    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
     // Whatever else stands there is an error of the schema, with a clearer text than any here.
     let Value::Object(annotations) = annotations else {
         return Ok(());
@@ -95,11 +88,7 @@ pub(crate) fn annotate(
     let url = location.target;
     let edit_url = scm::edit_url(&url);
     let source = scm::source_url(&url).map(|source| format!("url:{source}"));
-    for (key, value) in [
-        (VIEW_URL, Some(url)),
-        (EDIT_URL, edit_url),
-        (SOURCE_LOCATION, source),
-    ] {
+    for (key, value) in [(VIEW_URL, Some(url)), (EDIT_URL, edit_url), (SOURCE_LOCATION, source)] {
         if let Some(value) = value
             && !annotations.contains_key(key)
         {
@@ -110,42 +99,22 @@ pub(crate) fn annotate(
 }
 
 fn complete(annotations: &mut Map<String, Value>, provider_subject: &str) {
-    let own = annotations.get(MANAGED_BY_LOCATION);
-    let origin = annotations.get(MANAGED_BY_ORIGIN_LOCATION);
-    let (missing, value) = match (own, origin) {
-        (Some(_), Some(_)) => return,
-        (Some(own), None) => (&[MANAGED_BY_ORIGIN_LOCATION][..], own.clone()),
-        (None, Some(origin)) => (&[MANAGED_BY_LOCATION][..], origin.clone()),
-        (None, None) => (
-            &[MANAGED_BY_LOCATION, MANAGED_BY_ORIGIN_LOCATION][..],
-            Value::String(format!("nats:{provider_subject}")),
-        ),
-    };
-    for key in missing {
-        annotations.insert((*key).to_owned(), value.clone());
+    let keys = [MANAGED_BY_LOCATION, MANAGED_BY_ORIGIN_LOCATION];
+    if keys.iter().any(|key| annotations.contains_key(*key)) {
+        return;
+    }
+    for key in keys {
+        let location = Value::String(format!("nats:{provider_subject}"));
+        annotations.insert(key.to_owned(), location);
     }
 }
 
-fn given(
-    annotations: &Map<String, Value>,
-    key: &str,
-    entity_ref: &str,
-) -> Result<LocationRef, ProcessingError> {
-    let field = || {
-        format!(
-            "/metadata/annotations/{}",
-            key.replace('~', "~0").replace('/', "~1")
-        )
-    };
+fn given(annotations: &Map<String, Value>, key: &str, entity_ref: &str) -> Result<LocationRef, ProcessingError> {
+    let field = || format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
     match annotations.get(key) {
-        Some(Value::String(text)) if !text.is_empty() => {
-            LocationRef::parse(text).map_err(|error| error.at(field()))
-        }
+        Some(Value::String(text)) if !text.is_empty() => LocationRef::parse(text).map_err(|error| error.at(field())),
         None | Some(Value::Null | Value::String(_) | Value::Bool(false)) => {
-            Err(ProcessingError::input(format!(
-                "Entity '{entity_ref}' does not have the annotation {key}"
-            ))
-            .at(field()))
+            Err(ProcessingError::input(format!("Entity '{entity_ref}' does not have the annotation {key}")).at(field()))
         }
         Some(other) => Err(ProcessingError::type_error(format!(
             "Unable to parse location ref '{other}', unexpected argument {}",
@@ -176,8 +145,7 @@ mod tests {
     use serde_json::json;
 
     fn check_ref(text: &str, expected: &str) {
-        let got = LocationRef::parse(text)
-            .map_or_else(|error| error.to_string(), |parsed| parsed.to_string());
+        let got = LocationRef::parse(text).map_or_else(|error| error.to_string(), |parsed| parsed.to_string());
         assert_eq!(got, expected, "{text:?}");
     }
 
@@ -188,9 +156,7 @@ mod tests {
                 "TypeError: Unable to parse location ref '{text}', expected '<type>:<target>', e.g. 'url:https://host/path'"
             )
         };
-        let script = |text: &str| {
-            format!("TypeError: Invalid location ref '{text}', target is a javascript: URL")
-        };
+        let script = |text: &str| format!("TypeError: Invalid location ref '{text}', target is a javascript: URL");
         check_ref("url:https://host/path", "url:https://host/path");
         check_ref(" url : https://host ", "url:https://host");
         check_ref("\u{feff}file:\u{a0}/srv/a", "file:/srv/a");
@@ -202,12 +168,7 @@ mod tests {
             "https://example.com/x",
             "TypeError: Invalid location ref 'https://example.com/x', please prefix it with 'url:', e.g. 'url:https://example.com/x'",
         );
-        for text in [
-            "url:javascript:alert(1)",
-            "url:JaVaScript:x",
-            "url:java\tscript:x",
-            "x:\u{1}javascript:x",
-        ] {
+        for text in ["url:javascript:alert(1)", "url:JaVaScript:x", "url:java\tscript:x", "x:\u{1}javascript:x"] {
             check_ref(text, &script(text));
         }
         check_ref("url:javascripts:x", "url:javascripts:x");
@@ -218,56 +179,28 @@ mod tests {
         let mut entity = json!({"metadata": {"annotations": given}});
         let entity = entity.as_object_mut().expect("an object");
         let outcome = annotate(entity, "component:default/web", "catalog.events.p1.upsert");
-        let got = outcome.map_or_else(
-            |error| Value::String(error.to_string()),
-            |()| entity["metadata"]["annotations"].clone(),
-        );
+        let got = outcome
+            .map_or_else(|error| Value::String(error.to_string()), |()| entity["metadata"]["annotations"].clone());
         assert_eq!(got, expected);
     }
 
     #[test]
     fn managed_by_is_filled_in() {
         let subject = "nats:catalog.events.p1.upsert";
-        check(
-            json!({}),
-            json!({MANAGED_BY_LOCATION: subject, MANAGED_BY_ORIGIN_LOCATION: subject}),
-        );
-        check(
-            json!({MANAGED_BY_LOCATION: "a:b"}),
-            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
-        );
-        check(
-            json!({MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
-            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: "a:b"}),
-        );
+        check(json!({}), json!({MANAGED_BY_LOCATION: subject, MANAGED_BY_ORIGIN_LOCATION: subject}));
         check(json!("x"), json!("x"));
         let mut bare = json!({"metadata": {}});
         annotate(bare.as_object_mut().expect("an object"), "r", "s").expect("no error");
-        assert_eq!(
-            bare["metadata"]["annotations"][MANAGED_BY_LOCATION],
-            "nats:s"
-        );
+        assert_eq!(bare["metadata"]["annotations"][MANAGED_BY_LOCATION], "nats:s");
     }
 
     #[test]
     fn malformed_ones_are_errors() {
-        let missing = |key| {
-            json!(format!(
-                "InputError: Entity 'component:default/web' does not have the annotation {key}"
-            ))
-        };
-        check(
-            json!({MANAGED_BY_LOCATION: ""}),
-            missing(MANAGED_BY_LOCATION),
-        );
-        check(
-            json!({MANAGED_BY_LOCATION: null}),
-            missing(MANAGED_BY_LOCATION),
-        );
-        check(
-            json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: ""}),
-            missing(MANAGED_BY_ORIGIN_LOCATION),
-        );
+        let missing =
+            |key| json!(format!("InputError: Entity 'component:default/web' does not have the annotation {key}"));
+        check(json!({MANAGED_BY_LOCATION: ""}), missing(MANAGED_BY_LOCATION));
+        check(json!({MANAGED_BY_LOCATION: null}), missing(MANAGED_BY_LOCATION));
+        check(json!({MANAGED_BY_LOCATION: "a:b", MANAGED_BY_ORIGIN_LOCATION: ""}), missing(MANAGED_BY_ORIGIN_LOCATION));
         check(
             json!({MANAGED_BY_LOCATION: 7}),
             json!("TypeError: Unable to parse location ref '7', unexpected argument number"),
@@ -278,8 +211,7 @@ mod tests {
     fn a_url_location_gives_three_more_and_own_ones_stay() {
         let location = "url:https://github.com/a/b/blob/main/c.yaml";
         let given = |more: Value| {
-            let mut all =
-                json!({MANAGED_BY_LOCATION: location, MANAGED_BY_ORIGIN_LOCATION: location});
+            let mut all = json!({MANAGED_BY_LOCATION: location, MANAGED_BY_ORIGIN_LOCATION: location});
             for (key, value) in more.as_object().expect("an object") {
                 all[key] = value.clone();
             }
