@@ -1,5 +1,6 @@
 //! Following the entities: everything that stands in the stream, then each change, across broker restarts, in order.
 
+use crate::entity::decompress;
 use crate::{Backoff, Bus, Error, header};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
 use async_nats::jetstream::message::Message;
@@ -191,7 +192,7 @@ impl Follower {
         let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<i64>().ok();
         let body = match message.payload.is_empty() {
             true => None,
-            false => Some(decompress(message)?),
+            false => Some(decompress(&message.message)?),
         };
         Some(Followed::Entity(EntityMessage {
             entity_ref,
@@ -201,19 +202,5 @@ impl Follower {
             published,
             body,
         }))
-    }
-}
-
-/// Bodies above this many bytes are compressed in the entity stream.
-pub(crate) const COMPRESS_ABOVE: usize = 64 * 1024;
-/// What a body may grow to when it is unpacked.
-const UNPACKED_LIMIT: usize = 64 * 1024 * 1024;
-
-fn decompress(message: &Message) -> Option<Bytes> {
-    let encoding = message.headers.as_ref().and_then(|headers| headers.get(header::ENCODING));
-    match encoding.map(|value| value.as_str()) {
-        None => Some(message.payload.clone()),
-        Some("zstd") => zstd::bulk::decompress(&message.payload, UNPACKED_LIMIT).ok().map(Bytes::from),
-        Some(_) => None,
     }
 }

@@ -2,6 +2,7 @@
 
 mod connect;
 mod dead_letter;
+mod entity;
 mod error;
 mod floor;
 mod follow;
@@ -15,15 +16,16 @@ mod streams;
 mod worker;
 
 pub use connect::{Bus, Options};
+pub use entity::{NewestEntity, entity_record, newest_entity, watermark_record};
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
 pub use follow::{EntityMessage, Followed, Follower};
 pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
-pub use status::{ConsumerStatus, StreamStatus, consumer_status, stream_status};
+pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
 pub use stop::{Stop, Stopper, stop};
-pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams};
+pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};
 
 /// Headers that Callboard gives meaning to, beside the broker's own.
@@ -40,8 +42,6 @@ pub mod header {
     pub const REVISION: &str = "Callboard-Revision";
     /// On an entity: the hash of its content, by which a stitcher knows its own work again.
     pub const HASH: &str = "Callboard-Hash";
-    /// On an entity: its ref in full; a subject carries it escaped.
-    pub const ENTITY_REF: &str = "Callboard-Entity-Ref";
     /// On an entity: how its body is compressed (`zstd`).
     pub const ENCODING: &str = "Callboard-Encoding";
     /// On a dead letter: why, in one sentence.

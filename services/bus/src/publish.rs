@@ -1,11 +1,10 @@
 //! Publishing so that it is known what happened: one message, many in atomic batches, and each retry under the same id.
 
 use crate::error::from_api;
-use crate::{Backoff, Bus, Error};
+use crate::{Bus, Error};
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use serde::Deserialize;
-use std::time::Duration;
 
 /// The broker's limit of messages in one atomic batch.
 pub(crate) const BATCH_MESSAGES: usize = 1000;
@@ -69,21 +68,6 @@ pub struct Published {
 pub async fn publish(bus: &Bus, record: &Record) -> Result<Published, Error> {
     let reply = request(bus, record, record.headers.clone()).await?;
     parse_ack(&reply)
-}
-
-/// Publishes a message that has an id, again and again while the broker is away, for as long as `patience`.
-///
-/// # Errors
-/// What [`publish`] gives, when patience is over or at once if trying again cannot help.
-pub async fn publish_with_patience(bus: &Bus, record: &Record, patience: Duration) -> Result<Published, Error> {
-    let started = tokio::time::Instant::now();
-    let mut backoff = Backoff::default();
-    loop {
-        match publish(bus, record).await {
-            Err(error) if error.is_away() && started.elapsed() < patience => tokio::time::sleep(backoff.pause()).await,
-            outcome => return outcome,
-        }
-    }
 }
 
 /// Publishes many messages in order, as atomic batches of up to 1,000 messages and 8 MiB; gives the sequence of each.

@@ -1,7 +1,11 @@
 //! What the broker says of a stream and of a durable consumer.
 
 use crate::{Bus, Error};
+use async_nats::jetstream::stream::RawMessageErrorKind;
 use std::time::{Duration, SystemTime};
+
+/// The broker's error code for a stream that is not there.
+pub(crate) const NO_SUCH_STREAM: u64 = 10059;
 
 /// A stream as it is now.
 #[derive(Clone, Debug)]
@@ -41,15 +45,50 @@ pub struct ConsumerStatus {
 /// [`Error::Away`], also where there is no such stream.
 pub async fn stream_status(bus: &Bus, stream: &str) -> Result<StreamStatus, Error> {
     let found = bus.jetstream.get_stream(stream).await.map_err(|error| Error::Away(format!("stream {stream}: {error}")))?;
-    let info = found.cached_info();
-    Ok(StreamStatus {
+    Ok(status(found.cached_info()))
+}
+
+fn status(info: &async_nats::jetstream::stream::Info) -> StreamStatus {
+    StreamStatus {
         messages: info.state.messages,
         bytes: info.state.bytes,
         first_sequence: info.state.first_sequence,
         last_sequence: info.state.last_sequence,
         last_stored: info.state.last_timestamp.into(),
         created: info.created.into(),
-    })
+    }
+}
+
+/// Asks the broker's leader for a stream that may not be there.
+///
+/// # Errors
+/// [`Error::Away`]: then nothing is known of it.
+pub async fn find_stream(bus: &Bus, stream: &str) -> Result<Option<StreamStatus>, Error> {
+    use async_nats::jetstream::context::GetStreamErrorKind as Kind;
+    match bus.jetstream.get_stream(stream).await {
+        Ok(found) => Ok(Some(status(found.cached_info()))),
+        Err(error) => match error.kind() {
+            Kind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM => Ok(None),
+            _ => Err(Error::Away(format!("stream {stream}: {error}"))),
+        },
+    }
+}
+
+/// When the message of a sequence was stored; none: it is not there, or not any more.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<SystemTime>, Error> {
+    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
+    match handle.get_raw_message(u64::try_from(sequence).unwrap_or(0)).await {
+        Ok(message) => Ok(Some(message.time.into())),
+        Err(error) => match error.kind() {
+            RawMessageErrorKind::NoMessageFound => Ok(None),
+            RawMessageErrorKind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM || api.code() == 404 => Ok(None),
+            RawMessageErrorKind::JetStream(api) if api.code() == 400 => Ok(None),
+            _ => Err(Error::Away(format!("stream {stream}: {error}"))),
+        },
+    }
 }
 
 /// Asks the broker's leader for a durable consumer.
@@ -74,6 +113,16 @@ pub async fn consumer_status(bus: &Bus, stream: &str, durable: &str) -> Result<C
         status.oldest = oldest(&handle, &filters, status.acknowledged_through).await;
     }
     Ok(status)
+}
+
+/// Messages of a durable consumer that wait or are in workers' hands.
+///
+/// # Errors
+/// [`Error::Away`], also where there is no such consumer.
+pub async fn unsettled(bus: &Bus, stream: &str, durable: &str) -> Result<u64, Error> {
+    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
+    let info = handle.consumer_info(durable).await.map_err(Error::away)?;
+    Ok(info.num_pending + info.num_ack_pending as u64)
 }
 
 async fn oldest(stream: &async_nats::jetstream::stream::Stream<()>, filters: &[String], acknowledged: u64) -> Option<Duration> {

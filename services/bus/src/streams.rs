@@ -94,7 +94,7 @@ async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
         Err(error) => {
             use async_nats::jetstream::context::GetStreamErrorKind as Kind;
             match error.kind() {
-                Kind::JetStream(api) if api.error_code().0 == 10059 => create_stream(bus, wanted).await,
+                Kind::JetStream(api) if api.error_code().0 == crate::status::NO_SUCH_STREAM => create_stream(bus, wanted).await,
                 Kind::JetStream(api) => Err(Error::Unusable(format!("cannot look at stream {name}: {api}"))),
                 _ => Err(Error::Away(format!("cannot look at stream {name}: {error}"))),
             }
@@ -197,4 +197,14 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
         }
         _ => Error::Away(format!("consumer {durable} of {stream}: {error}")),
     })
+}
+
+/// Removes every message of a stream up to this sequence, and nothing beyond what the stream holds.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn purge_through(bus: &Bus, stream: &str, sequence: u64) -> Result<(), Error> {
+    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
+    // The broker purges up to, not including, the sequence; beyond its end it would move the count of sequences on.
+    handle.purge().sequence(sequence + 1).await.map(drop).map_err(|error| Error::Away(format!("purging {stream}: {error}")))
 }

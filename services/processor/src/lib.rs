@@ -1,1 +1,193 @@
 //! The processor role: takes entity events, merges claims, asks for stitching.
+//!
+//! Any number of them, all equal, anywhere. One batch is five lines, in [`Processor::handle`]: load, decide, commit, announce,
+//! acknowledge. A crash before the commit has done nothing; after it, the events come again and have no effect, and the outbox
+//! row asks for what was not announced.
+
+mod attach;
+mod decide;
+mod error;
+mod event;
+mod metrics;
+mod relay;
+
+pub use attach::attach;
+pub use error::Error;
+
+use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
+use catalog::process::Model;
+use decide::Plan;
+use event::{Event, Loaded};
+use metrics::Metrics;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use store::{Merge, RelationRow, Request, Store};
+
+/// Entities that one stitch request names at most.
+pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
+
+/// How a processor works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Events in one batch.
+    pub batch_events: usize,
+    /// Bytes of events in one batch.
+    pub batch_bytes: usize,
+    /// Limits on one entity.
+    pub entity_limits: catalog::entity::Limits,
+    /// Unpublished outbox rows beyond which no more is taken.
+    pub outbox_rows: i64,
+    /// How the broker's streams are to be.
+    pub streams: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            batch_events: 250,
+            batch_bytes: 16 << 20,
+            entity_limits: catalog::entity::Limits::default(),
+            outbox_rows: 1000,
+            streams: Limits::default(),
+        }
+    }
+}
+
+/// Works until the stop signal, and then finishes what is in hand.
+///
+/// # Errors
+/// Only what no waiting can mend: streams that stand in the way and cannot be changed into ours.
+pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop: Stop) -> Result<(), Error> {
+    if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
+        return Ok(());
+    }
+    let processor = Processor {
+        bus: bus.clone(),
+        store,
+        config,
+        outbox_is_full: AtomicBool::new(false),
+        is_attaching: AtomicBool::new(false),
+        model,
+        metrics: Metrics::new(),
+    };
+    let names = bus.names();
+    let lane = |name, durable| Lane {
+        name,
+        stream: names.events_stream(),
+        durable,
+        messages: processor.config.batch_events,
+        bytes: processor.config.batch_bytes,
+    };
+    let lanes = vec![lane("fresh", Names::PROCESSOR), lane("bulk", Names::PROCESSOR_BULK)];
+    let worker = Worker::new(&bus, &processor, lanes, processor.config.streams.ack_wait, &stop);
+    tokio::join!(worker.run(), relay::run(&processor, &stop), attach::again(&processor, &stop));
+    Ok(())
+}
+
+pub(crate) struct Processor {
+    pub bus: Bus,
+    pub store: Store,
+    pub config: Config,
+    /// Too much waits to be published: nothing is taken.
+    pub outbox_is_full: AtomicBool,
+    /// The streams are being looked at: nothing is taken.
+    pub is_attaching: AtomicBool,
+    model: Arc<Model>,
+    metrics: Metrics,
+}
+
+impl bus::Handler for Processor {
+    fn stage(&self) -> &'static str {
+        "processor"
+    }
+
+    async fn may_fetch(&self, _lane: &Lane) -> bool {
+        !self.outbox_is_full.load(Ordering::Relaxed) && !self.is_attaching.load(Ordering::Relaxed)
+    }
+
+    async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+        let started = Instant::now();
+        self.metrics.taken(items);
+        let loaded: Vec<Loaded> = items.iter().map(|item| event::load(item, self.bus.names(), &self.model, &self.config.entity_limits)).collect();
+        let (plan, request) = self.decide_and_commit(lane, &loaded).await.map_err(verdict)?;
+        if let Some(request) = request {
+            self.announce(lane.name, &request).await;
+        }
+        self.metrics.handled(&plan, &loaded, started);
+        Ok(loaded.into_iter().map(Loaded::into_outcome).collect())
+    }
+}
+
+/// The one verdict on each error of a batch.
+fn verdict(error: store::Error) -> Failure {
+    match error {
+        store::Error::Away(what) => Failure::Away(what),
+        store::Error::Collision(what) => Failure::Collision(what),
+        other => Failure::Batch(other.to_string()),
+    }
+}
+
+impl Processor {
+    /// One transaction: entities locked in ref order, claims read and decided on, everything written, the outbox row last.
+    async fn decide_and_commit(&self, lane: &Lane, loaded: &[Loaded]) -> Result<(Plan, Option<Request>), store::Error> {
+        let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
+        if events.is_empty() {
+            return Ok((Plan::default(), None));
+        }
+        let changed: BTreeSet<&str> = events.iter().map(|event| event.entity_ref.as_str()).collect();
+        let others = events.iter().flat_map(|event| event.foreign()).map(|relation| relation.source_ref.as_str());
+        let named: Vec<String> = changed.iter().copied().chain(others).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
+        let changed: Vec<String> = changed.into_iter().map(str::to_owned).collect();
+
+        let (mut merge, entities) = self.store.merge(&named, &changed).await?;
+        let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
+        let position = merge.read_position(&self.bus.names().events_stream()).await?;
+        let claims = merge.read_claims(&ids).await?;
+        let mut plan = decide::decide(entities, claims, &events, &position);
+        let (gone, new) = self.relations(&mut merge, &mut plan, &events).await?;
+
+        merge.write_claims(&plan.claims).await?;
+        merge.write_contents(&plan.contents_gone, &plan.contents).await?;
+        merge.write_relations(&gone, &new).await?;
+        merge.write_entities(&plan.entities).await?;
+        plan.to_stitch.extend(gone.iter().chain(&new).map(|relation| relation.subject_id));
+        let request = merge.commit(lane.name, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
+        Ok((plan, request))
+    }
+
+    /// What the entities of the plan say of others from now on, against what they said until now.
+    async fn relations(&self, merge: &mut Merge, plan: &mut Plan, events: &[&Event]) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
+        let contents = match plan.takeovers.is_empty() {
+            true => Default::default(),
+            false => merge.read_contents(&plan.takeovers).await?,
+        };
+        let said = decide::said_of_others(plan, events, contents, &self.model)?;
+        let subjects: BTreeSet<&str> = said.iter().map(|(_, relation)| relation.source_ref.as_str()).collect();
+        let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
+        let ids = match subjects.is_empty() {
+            true => Default::default(),
+            false => merge.find_ids(&subjects).await?,
+        };
+        let before = match plan.said_before.is_empty() {
+            true => Vec::new(),
+            false => merge.read_relations(&plan.said_before).await?,
+        };
+        decide::relation_changes(said, &ids, before)
+    }
+
+    /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.
+    async fn announce(&self, lane: &str, request: &Request) {
+        let records = relay::records(&self.bus, lane, request);
+        match bus::publish_all(&self.bus, &records).await {
+            Ok(sequences) => {
+                let last = sequences.last().copied().unwrap_or_default();
+                if let Err(error) = self.store.note_published(request.outbox, last).await {
+                    tracing::debug!(%error, outbox = request.outbox, "a published outbox row is not noted; it will be published again");
+                }
+            }
+            Err(error) => tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it"),
+        }
+    }
+}

@@ -1,1 +1,238 @@
 //! The stitcher role: takes stitch requests, builds final entities, publishes them.
+//!
+//! Any number of them, all equal, anywhere. Requests that wait are merged, and each ref is stitched once. A crash before the commit
+//! leaves at most a published message that its stitch state does not know: the next stitcher is refused by the broker, reads that
+//! message and adopts it or goes above it.
+
+mod build;
+mod metrics;
+mod publish;
+
+use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
+use metrics::Metrics;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use store::{Request, Store};
+
+/// Entities stitched in one transaction: as many as an atomic batch holds.
+const ENTITIES: usize = 1000;
+/// How long bulk requests may wait for bulk events to be processed, so that in an import a ref is stitched about once.
+const LONGEST_HOLD: Duration = Duration::from_secs(3);
+/// How long bulk requests are taken after that, before they wait again.
+const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
+/// How often it is looked whether bulk events are pending.
+const HOLD_CHECK: Duration = Duration::from_millis(50);
+/// How long a request waits for entities that another stitcher holds, before it is given back.
+const BUSY_TRIES: [u64; 6] = [5, 10, 20, 40, 80, 160];
+
+/// How a stitcher works.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Requests in one batch, each of up to 500 entities.
+    pub batch_requests: usize,
+    /// How the broker's streams are to be.
+    pub streams: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { batch_requests: 4, streams: Limits::default() }
+    }
+}
+
+/// Works until the stop signal, and then finishes what is in hand. Waits for the streams, which a processor makes.
+pub async fn run(bus: Bus, store: Store, config: Config, stop: Stop) {
+    let stitcher = Stitcher { bus: bus.clone(), store, metrics: Metrics::new(), hold: Mutex::default() };
+    let lane = |name, durable| Lane { name, stream: bus.names().stitch_stream(), durable, messages: config.batch_requests, bytes: 16 << 20 };
+    let lanes = vec![lane("fresh", Names::STITCHER), lane("bulk", Names::STITCHER_BULK)];
+    Worker::new(&bus, &stitcher, lanes, config.streams.ack_wait, &stop).run().await;
+}
+
+struct Stitcher {
+    bus: Bus,
+    store: Store,
+    metrics: Metrics,
+    hold: Mutex<Hold>,
+}
+
+/// Whether bulk requests wait, and since when.
+#[derive(Default)]
+struct Hold {
+    since: Option<Instant>,
+    checked: Option<(Instant, bool)>,
+}
+
+/// Which entities a batch asks for: each with the newest transaction that asks; 0: whatever was stitched before.
+type Wanted = BTreeMap<i64, i64>;
+
+/// What could not be done now.
+#[derive(Default)]
+struct Rest {
+    /// Another stitcher holds them.
+    busy: BTreeSet<i64>,
+    /// They were stitched a moment ago and are expensive; with the milliseconds to wait.
+    too_soon: BTreeMap<i64, i64>,
+}
+
+impl bus::Handler for Stitcher {
+    fn stage(&self) -> &'static str {
+        "stitcher"
+    }
+
+    async fn may_fetch(&self, lane: &Lane) -> bool {
+        lane.durable != Names::STITCHER_BULK || !self.should_hold().await
+    }
+
+    async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+        let requests: Vec<Result<Request, String>> = items.iter().map(load).collect();
+        self.metrics.taken(requests.iter().flatten());
+        let wanted = merge(requests.iter().flatten());
+        let mut rest = Rest::default();
+        let ids: Vec<i64> = wanted.keys().copied().collect();
+        for ids in ids.chunks(ENTITIES) {
+            self.stitch_patiently(ids, &wanted, &mut rest).await?;
+        }
+        Ok(requests.into_iter().map(|request| outcome(request, &rest)).collect())
+    }
+}
+
+fn load(item: &Item) -> Result<Request, String> {
+    serde_json::from_slice(item.payload()).map_err(|error| format!("no stitch request: {error}"))
+}
+
+fn merge<'a>(requests: impl Iterator<Item = &'a Request>) -> Wanted {
+    let mut wanted = Wanted::new();
+    for request in requests {
+        for id in &request.entity_ids {
+            let newest = wanted.entry(*id).or_insert(request.transaction);
+            // One that asks whatever was stitched before has its way.
+            *newest = if *newest == 0 || request.transaction == 0 { 0 } else { (*newest).max(request.transaction) };
+        }
+    }
+    wanted
+}
+
+fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
+    let request = match request {
+        Ok(request) => request,
+        Err(reason) => return Outcome::Dead(reason),
+    };
+    if let Some(wait) = request.entity_ids.iter().filter_map(|id| rest.too_soon.get(id)).max() {
+        return Outcome::Later(Duration::from_millis(u64::try_from(*wait).unwrap_or(0).min(60_000)));
+    }
+    match request.entity_ids.iter().any(|id| rest.busy.contains(id)) {
+        true => Outcome::Later(Duration::from_millis(100)),
+        false => Outcome::Done,
+    }
+}
+
+impl Stitcher {
+    /// Stitches a part of a batch; what another stitcher holds is asked for again, for a moment.
+    async fn stitch_patiently(&self, ids: &[i64], wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
+        let mut ids = ids.to_vec();
+        for pause in BUSY_TRIES {
+            let busy = self.stitch(&ids, wanted, rest).await?;
+            if busy.is_empty() {
+                return Ok(());
+            }
+            ids = busy;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        rest.busy.extend(ids);
+        Ok(())
+    }
+
+    /// One transaction: lock, read, build, publish, write, commit. Gives what another stitcher holds.
+    async fn stitch(&self, ids: &[i64], wanted: &Wanted, rest: &mut Rest) -> Result<Vec<i64>, Failure> {
+        let started = Instant::now();
+        let mut stitching = self.store.stitch(ids).await.map_err(verdict)?;
+        let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
+        let mut due = std::mem::take(&mut stitching.states);
+        let asked = due.len();
+        due.retain(|state| wanted[&state.entity_id] == 0 || wanted[&state.entity_id] >= state.seen);
+        self.metrics.stitched("duplicate", asked - due.len());
+        due.retain(|state| match state.wait_ms {
+            Some(wait) => {
+                rest.too_soon.insert(state.entity_id, wait);
+                false
+            }
+            None => true,
+        });
+        let busy = ids.iter().copied().filter(|id| !locked.contains(id)).collect();
+        if due.is_empty() {
+            return Ok(busy);
+        }
+        let built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
+        let written = publish::publish(&self.bus, &mut stitching, built, &self.metrics).await?;
+        stitching.commit(&written).await.map_err(verdict)?;
+        self.metrics.batch(started);
+        Ok(busy)
+    }
+
+    /// While bulk events are pending, bulk requests wait, for some seconds at most; then they are taken for a while.
+    async fn should_hold(&self) -> bool {
+        let recent = {
+            let hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            hold.checked.filter(|(at, _)| at.elapsed() < HOLD_CHECK)
+        };
+        if let Some((_, held)) = recent {
+            return held;
+        }
+        let pending = bus::unsettled(&self.bus, &self.bus.names().events_stream(), Names::PROCESSOR_BULK).await;
+        let mut hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = match pending {
+            Ok(0) | Err(_) => {
+                hold.since = None;
+                false
+            }
+            Ok(_) => {
+                let held_for = hold.since.get_or_insert_with(Instant::now).elapsed();
+                if held_for >= LONGEST_HOLD + BETWEEN_HOLDS {
+                    hold.since = Some(Instant::now());
+                }
+                held_for < LONGEST_HOLD
+            }
+        };
+        hold.checked = Some((Instant::now(), held));
+        held
+    }
+}
+
+/// The one verdict on each error of a batch.
+fn verdict(error: store::Error) -> Failure {
+    match error {
+        store::Error::Away(what) => Failure::Away(what),
+        store::Error::Collision(what) => Failure::Collision(what),
+        other => Failure::Batch(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(transaction: i64, entity_ids: &[i64]) -> Request {
+        Request { outbox: 1, transaction, asked_at_ms: 0, entity_ids: entity_ids.to_vec() }
+    }
+
+    #[test]
+    fn requests_merge() {
+        let requests = [request(5, &[1, 2]), request(7, &[2, 3]), request(0, &[3]), request(6, &[2])];
+        assert_eq!(merge(requests.iter()), Wanted::from([(1, 5), (2, 7), (3, 0)]));
+    }
+
+    #[test]
+    fn a_request_is_done_only_with_all_of_its_entities() {
+        let rest = Rest { busy: [2].into(), too_soon: [(3, 40), (4, 99_000)].into() };
+        for (ids, expected) in [
+            (&[1][..], Outcome::Done),
+            (&[1, 2], Outcome::Later(Duration::from_millis(100))),
+            (&[1, 2, 3], Outcome::Later(Duration::from_millis(40))),
+            (&[4, 3], Outcome::Later(Duration::from_secs(60))),
+        ] {
+            assert_eq!(outcome(Ok(request(1, ids)), &rest), expected, "{ids:?}");
+        }
+        assert_eq!(outcome(Err("why".to_owned()), &rest), Outcome::Dead("why".to_owned()));
+    }
+}

@@ -1,5 +1,6 @@
 //! The processor's transaction: claims are read under their entities' locks and written as they merge, with what they cause.
 
+use crate::streams::{self, StreamPosition};
 use crate::{Error, Request, Store};
 use catalog::claims::{Claim, Revision};
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -122,6 +123,12 @@ impl Merge {
         &mut self.transaction
     }
 
+    /// What is known of a stream now; read after the locks, like the floor.
+    pub async fn read_position(&mut self, stream: &str) -> Result<StreamPosition, Error> {
+        let position = streams::read_position(self.connection(), stream).await?;
+        position.ok_or_else(|| Error::Away(format!("nothing is known of stream {stream} yet")))
+    }
+
     /// The floor, and all claims on the locked entities.
     pub async fn read_claims(&mut self, ids: &[i64]) -> Result<(Revision, Vec<ClaimRow>), Error> {
         let floor: Revision = sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
@@ -148,13 +155,11 @@ impl Merge {
         Ok(rows.into_iter().collect())
     }
 
-    /// What entities say of others until now, with the subject's ref.
-    pub async fn read_relations(&mut self, originators: &[i64]) -> Result<Vec<(RelationRow, String)>, Error> {
-        let rows: Vec<(i64, i64, String, String, String)> =
+    /// What entities say of others until now.
+    pub async fn read_relations(&mut self, originators: &[i64]) -> Result<Vec<RelationRow>, Error> {
+        let rows: Vec<(i64, i64, String, String)> =
             sqlx::query_as(include_str!("sql/read_relations.sql")).bind(originators).fetch_all(self.connection()).await?;
-        let row = |(originator_id, subject_id, subject, relation_type, target_ref)| {
-            (RelationRow { originator_id, subject_id, relation_type, target_ref }, subject)
-        };
+        let row = |(originator_id, subject_id, relation_type, target_ref)| RelationRow { originator_id, subject_id, relation_type, target_ref };
         Ok(rows.into_iter().map(row).collect())
     }
 

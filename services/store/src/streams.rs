@@ -1,6 +1,7 @@
 //! Streams as they were last seen, and the offsets that turn their sequences into revisions.
 
 use crate::{Error, Store};
+use sqlx::PgConnection;
 
 /// A stream as a process sees it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,16 +42,7 @@ impl StreamPosition {
 impl Store {
     /// What is known of a stream.
     pub async fn stream_position(&self, name: &str) -> Result<Option<StreamPosition>, Error> {
-        type Row = (i64, i64, i64, i64, i64, i64);
-        let row: Option<Row> = sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(&self.pool).await?;
-        Ok(row.map(|(revision_offset, offset_since, previous_offset, created, last_sequence, last_stored)| StreamPosition {
-            revision_offset,
-            offset_since,
-            previous_offset,
-            created,
-            last_sequence,
-            last_stored,
-        }))
+        read_position(&mut *self.pool.acquire().await?, name).await
     }
 
     /// Notes a stream that is as it was, or longer.
@@ -61,11 +53,31 @@ impl Store {
     }
 
     /// Records that a stream was wiped or went back from what `known` says: a new offset, above every revision known, for all that
-    /// is stored from now on. One process does it; gives whether it was this one.
-    pub async fn reset_stream(&self, name: &str, known: &StreamPosition, seen: &SeenStream) -> Result<bool, Error> {
+    /// is stored from now on. With `requests_lost`, every outbox row counts as unpublished. One process does it; gives whether it
+    /// was this one.
+    pub async fn reset_stream(&self, name: &str, known: &StreamPosition, seen: &SeenStream, requests_lost: bool) -> Result<bool, Error> {
+        let mut transaction = self.pool.begin().await?;
         let statement = sqlx::query(include_str!("sql/reset_stream.sql"));
         let statement = statement.bind(name).bind(known.last_sequence).bind(known.last_stored);
-        let reset = statement.bind(seen.created).bind(seen.last_sequence).bind(seen.last_stored).execute(&self.pool).await?;
-        Ok(reset.rows_affected() > 0)
+        let statement = statement.bind(seen.created).bind(seen.last_sequence).bind(seen.last_stored);
+        let is_ours = statement.execute(&mut *transaction).await?.rows_affected() > 0;
+        if is_ours && requests_lost {
+            sqlx::query(include_str!("sql/unpublish.sql")).execute(&mut *transaction).await?;
+        }
+        transaction.commit().await?;
+        Ok(is_ours)
     }
+}
+
+pub(crate) async fn read_position(connection: &mut PgConnection, name: &str) -> Result<Option<StreamPosition>, Error> {
+    type Row = (i64, i64, i64, i64, i64, i64);
+    let row: Option<Row> = sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(connection).await?;
+    Ok(row.map(|(revision_offset, offset_since, previous_offset, created, last_sequence, last_stored)| StreamPosition {
+        revision_offset,
+        offset_since,
+        previous_offset,
+        created,
+        last_sequence,
+        last_stored,
+    }))
 }

@@ -1,0 +1,84 @@
+//! How an entity, its deletion and the watermark are written into the entity stream, and read back.
+
+use crate::{Bus, Error, Record, header};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
+use bytes::Bytes;
+
+/// Bodies above this many bytes are compressed.
+const COMPRESS_ABOVE: usize = 64 * 1024;
+/// What a body may grow to when it is unpacked.
+const UNPACKED_LIMIT: usize = 64 * 1024 * 1024;
+/// How long a deletion stands in the stream, so that a reader that was away that long still learns of it.
+const TOMBSTONE_TTL: &str = "168h";
+
+/// The message that says how an entity is now; without a body, that it is gone.
+pub fn entity_record(bus: &Bus, entity_ref: &str, version: i64, revision: i64, content: Option<(&str, Vec<u8>)>) -> Record {
+    let subject = bus.names.entity(entity_ref);
+    let stamp = |record: Record| record.with_header(header::VERSION, version).with_header(header::REVISION, revision);
+    match content {
+        None => stamp(Record::new(subject, Bytes::new())).with_header("Nats-TTL", TOMBSTONE_TTL),
+        Some((hash, body)) => {
+            let (body, compressed) = compress(body);
+            let record = stamp(Record::new(subject, body)).with_header(header::HASH, hash);
+            if compressed { record.with_header(header::ENCODING, "zstd") } else { record }
+        }
+    }
+}
+
+/// The message that says up to which revision everything stands in the stream before it.
+pub fn watermark_record(bus: &Bus, revision: i64) -> Record {
+    Record::new(bus.names.watermark(), format!("{{\"revision\":{revision}}}"))
+}
+
+/// The newest message on an entity, as the stream's leader has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewestEntity {
+    /// Its sequence.
+    pub sequence: u64,
+    /// Its version.
+    pub version: i64,
+    /// Hash of its content; none: a deletion.
+    pub hash: Option<String>,
+}
+
+/// Asks for the newest message on an entity; none: there is none.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn newest_entity(bus: &Bus, entity_ref: &str) -> Result<Option<NewestEntity>, Error> {
+    let stream = bus.jetstream.get_stream_no_info(bus.names.entities_stream()).await.map_err(Error::away)?;
+    let message = match stream.get_last_raw_message_by_subject(&bus.names.entity(entity_ref)).await {
+        Ok(message) => message,
+        Err(error) => {
+            return match error.kind() {
+                LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                _ => Err(Error::Away(format!("newest message on {entity_ref}: {error}"))),
+            };
+        }
+    };
+    let text = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
+    Ok(Some(NewestEntity {
+        sequence: message.sequence,
+        version: text(header::VERSION).and_then(|version| version.parse().ok()).unwrap_or(0),
+        hash: text(header::HASH),
+    }))
+}
+
+fn compress(body: Vec<u8>) -> (Bytes, bool) {
+    if body.len() <= COMPRESS_ABOVE {
+        return (body.into(), false);
+    }
+    match zstd::bulk::compress(&body, 3) {
+        Ok(small) => (small.into(), true),
+        Err(_) => (body.into(), false),
+    }
+}
+
+pub(crate) fn decompress(message: &async_nats::Message) -> Option<Bytes> {
+    let encoding = message.headers.as_ref().and_then(|headers| headers.get(header::ENCODING));
+    match encoding.map(|value| value.as_str()) {
+        None => Some(message.payload.clone()),
+        Some("zstd") => zstd::bulk::decompress(&message.payload, UNPACKED_LIMIT).ok().map(Bytes::from),
+        Some(_) => None,
+    }
+}

@@ -1,0 +1,118 @@
+//! Before anything is fetched or published: the streams as they must be, and whether they are the ones that were left.
+
+use crate::{Error, Processor};
+use bus::{Backoff, Bus, Consumers, Limits, Stop, stream_status};
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+use store::{SeenStream, Store, StreamPosition};
+
+/// How an attempt to attach ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// Everything stands.
+    Ready,
+    /// The stop signal came first.
+    Stopped,
+}
+
+/// Creates the streams and durable consumers or brings them up to date, and compares each work stream with what was last seen of
+/// it: one that was wiped or went back gets a new revision offset. Waits for the broker and the database as long as it takes.
+///
+/// # Errors
+/// What no waiting can mend.
+pub async fn attach(bus: &Bus, store: &Store, limits: &Limits, stop: &Stop) -> Result<Attached, Error> {
+    let mut backoff = Backoff::default();
+    let mut said = false;
+    loop {
+        let error = match attach_once(bus, store, limits).await {
+            Ok(()) => return Ok(Attached::Ready),
+            Err(error) => error,
+        };
+        let hopeless = matches!(&error, Error::Bus(bus::Error::Unusable(_)) | Error::Store(store::Error::Unusable(_) | store::Error::Refused(_)));
+        if hopeless {
+            return Err(error);
+        }
+        if !std::mem::replace(&mut said, true) {
+            tracing::warn!(%error, "the streams cannot be looked at; trying until they can");
+        }
+        if !stop.sleep(backoff.pause()).await {
+            return Ok(Attached::Stopped);
+        }
+    }
+}
+
+/// Attaches again each time the connection to the broker was made anew, and takes nothing meanwhile.
+pub(crate) async fn again(processor: &Processor, stop: &Stop) {
+    let mut connections = processor.bus.connections();
+    connections.mark_unchanged();
+    loop {
+        tokio::select! {
+            () = stop.stopped() => return,
+            changed = connections.changed() => if changed.is_err() { return },
+        }
+        processor.is_attaching.store(true, Ordering::Relaxed);
+        if let Err(error) = attach(&processor.bus, &processor.store, &processor.config.streams, stop).await {
+            tracing::error!(%error, "the broker came back with streams that cannot be used; nothing is taken until it comes back with others");
+            continue;
+        }
+        processor.is_attaching.store(false, Ordering::Relaxed);
+    }
+}
+
+async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Error> {
+    // What is missing is noted before it is made anew, so that no message of the new stream gets an old revision.
+    let (events, stitch) = (bus.names().events_stream(), bus.names().stitch_stream());
+    for stream in [&events, &stitch] {
+        if let Some(known) = store.stream_position(stream).await? {
+            compare(bus, store, stream, &known).await?;
+        }
+    }
+    bus::ensure_streams(bus, limits).await?;
+    for stream in [&events, &stitch] {
+        store.note_stream(stream, &seen(&stream_status(bus, stream).await?)).await?;
+    }
+    let settled = Consumers { events_settled: settled_sequence(store, &events).await?, stitch_settled: 0 };
+    Ok(bus::ensure_consumers(bus, limits, settled).await?)
+}
+
+/// Gives a stream a new offset if it is not the one that was left.
+async fn compare(bus: &Bus, store: &Store, stream: &str, known: &StreamPosition) -> Result<(), Error> {
+    let now = bus::find_stream(bus, stream).await?;
+    let seen = match &now {
+        None => SeenStream { created: 0, last_sequence: 0, last_stored: nanoseconds(SystemTime::now()) },
+        Some(status) => seen(status),
+    };
+    let went_back = seen.created != known.created && known.created != 0 || seen.last_sequence < known.last_sequence;
+    let is_another = went_back || bus::stored_at(bus, stream, known.last_sequence).await?.is_some_and(|at| nanoseconds(at) != known.last_stored);
+    if !is_another {
+        return Ok(());
+    }
+    if store.reset_stream(stream, known, &seen, stream == bus.names().stitch_stream()).await? {
+        tracing::error!(
+            stream,
+            sequence.known = known.last_sequence,
+            sequence.found = seen.last_sequence,
+            "the broker lost what it had accepted of this stream, or went back to an older state: its messages have new revisions from now on"
+        );
+    }
+    Ok(())
+}
+
+/// Up to which sequence of the event stream everything is settled, for a durable that has to be made anew.
+async fn settled_sequence(store: &Store, stream: &str) -> Result<u64, Error> {
+    let floor = store.floor().await?;
+    let offset = store.stream_position(stream).await?.map_or(0, |position| position.revision_offset);
+    Ok(u64::try_from(floor - offset).unwrap_or(0))
+}
+
+fn seen(status: &bus::StreamStatus) -> SeenStream {
+    SeenStream {
+        created: nanoseconds(status.created),
+        last_sequence: i64::try_from(status.last_sequence).unwrap_or(i64::MAX),
+        last_stored: if status.last_sequence == 0 { 0 } else { nanoseconds(status.last_stored) },
+    }
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,12 @@
+//! What ends a processor.
+
+/// What no waiting can mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The broker, or what stands in it.
+    #[error(transparent)]
+    Bus(#[from] bus::Error),
+    /// The database, or what stands in it.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+}

@@ -1,0 +1,50 @@
+//! What the processor counts and times, under Backstage's names where it has them.
+
+use crate::decide::Plan;
+use crate::event::Loaded;
+use bus::Item;
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{Counter, Histogram};
+use std::time::{Instant, SystemTime};
+
+pub(crate) struct Metrics {
+    processed: Counter<u64>,
+    duration: Histogram<f64>,
+    queue_delay: Histogram<f64>,
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let meter = opentelemetry::global::meter("callboard");
+        Metrics {
+            processed: meter
+                .u64_counter("catalog.processed.entities.count")
+                .with_description("Events processed, by result: changed, unchanged, errors, duplicate (had no effect), dead")
+                .build(),
+            duration: meter.f64_histogram("catalog.processing.duration").with_unit("s").with_description("Time of one batch").build(),
+            queue_delay: meter
+                .f64_histogram("catalog.processing.queue.delay")
+                .with_unit("s")
+                .with_description("From the moment an event was published to the moment a processor took it")
+                .build(),
+        }
+    }
+
+    pub fn taken(&self, items: &[Item]) {
+        let now = SystemTime::now();
+        for item in items {
+            self.queue_delay.record(now.duration_since(item.published).unwrap_or_default().as_secs_f64(), &[]);
+        }
+    }
+
+    pub fn handled(&self, plan: &Plan, loaded: &[Loaded], started: Instant) {
+        let dead = loaded.iter().filter(|loaded| matches!(loaded, Loaded::Dead(_))).count() as u64;
+        let counts = [("changed", plan.changed), ("unchanged", plan.unchanged), ("errors", plan.errors), ("duplicate", plan.duplicates), ("dead", dead)];
+        for (result, count) in counts {
+            if count > 0 {
+                self.processed.add(count, &[KeyValue::new("result", result)]);
+            }
+        }
+        self.duration.record(started.elapsed().as_secs_f64(), &[]);
+    }
+}

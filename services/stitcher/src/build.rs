@@ -1,0 +1,90 @@
+//! From what is committed to final entities: read after the locks, built without any I/O.
+
+use catalog::stitch::{StitchInput, stitch, uid};
+use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+use store::{Error, Incoming, Shown, StitchState, Stitching};
+
+/// An entity is stitched again no sooner than this many times what its last stitch took, so that a hot one costs a bounded share.
+const PAUSE_FACTOR: u32 = 20;
+/// Shorter pauses are none.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// An entity as it is to be shown now.
+pub(crate) struct Built {
+    pub entity_ref: String,
+    pub revision: i64,
+    pub state: StitchState,
+    pub result: Form,
+    pub pause_ms: i64,
+}
+
+/// What stitching gave.
+pub(crate) enum Form {
+    Content { hash: String, body: Vec<u8> },
+    Gone,
+    /// It cannot be stitched; what is shown stays.
+    Failed(String),
+}
+
+/// Reads and builds the entities of these states.
+pub(crate) async fn build(stitching: &mut Stitching, due: &[StitchState], installation: &str) -> Result<Vec<Built>, Error> {
+    let ids: Vec<i64> = due.iter().map(|state| state.entity_id).collect();
+    let started = Instant::now();
+    let shown = stitching.read_shown(&ids).await?;
+    let present: Vec<i64> = shown.iter().filter(|entity| entity.body.is_some()).map(|entity| entity.entity_id).collect();
+    let incoming = match present.is_empty() {
+        true => Vec::new(),
+        false => stitching.read_incoming(&present).await?,
+    };
+    let rows = u32::try_from(shown.len() + incoming.len()).unwrap_or(u32::MAX).max(1);
+    let read_a_row = started.elapsed() / rows;
+    let mut incoming = by_subject(incoming);
+    let mut shown: HashMap<i64, Shown> = shown.into_iter().map(|entity| (entity.entity_id, entity)).collect();
+    let mut built = Vec::with_capacity(due.len());
+    for state in due {
+        let Some(entity) = shown.remove(&state.entity_id) else { continue };
+        let incoming = incoming.remove(&state.entity_id).unwrap_or_default();
+        let rows = u32::try_from(incoming.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let started = Instant::now();
+        let (entity_ref, revision) = (entity.entity_ref.clone(), entity.revision);
+        let result = build_one(entity, incoming, installation);
+        let pause_ms = pause(started.elapsed() + read_a_row * rows);
+        built.push(Built { entity_ref, revision, state: state.clone(), result, pause_ms });
+    }
+    Ok(built)
+}
+
+fn by_subject(incoming: Vec<Incoming>) -> HashMap<i64, Vec<(String, String)>> {
+    let mut subjects: HashMap<i64, Vec<(String, String)>> = HashMap::new();
+    for row in incoming {
+        subjects.entry(row.subject_id).or_default().push((row.relation_type, row.target_ref));
+    }
+    subjects
+}
+
+fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str) -> Form {
+    let (Some(body), Some(born)) = (entity.body, entity.born) else { return Form::Gone };
+    let processed: Map<String, Value> = match serde_json::from_slice(&body) {
+        Ok(processed) => processed,
+        Err(error) => return Form::Failed(format!("its stored content is no JSON object: {error}")),
+    };
+    let error: Option<Value> = entity.error.and_then(|error| serde_json::from_str(&error).ok());
+    let uid = uid(installation, &entity.entity_ref, born).to_string();
+    let input = StitchInput { processed, entity_ref: &entity.entity_ref, uid: &uid, incoming, error: error.as_ref(), orphan: false };
+    match stitch(input) {
+        Ok(stitched) => Form::Content { hash: stitched.hash, body: stitched.body },
+        Err(error) => Form::Failed(error.to_string()),
+    }
+}
+
+fn pause(took: Duration) -> i64 {
+    let pause = took * PAUSE_FACTOR;
+    match pause < SHORTEST_PAUSE {
+        true => 0,
+        false => i64::try_from(pause.min(LONGEST_PAUSE).as_millis()).unwrap_or(0),
+    }
+}

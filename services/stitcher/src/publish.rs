@@ -1,0 +1,139 @@
+//! Publishing what changed, while its rows are held: the one place where something outside runs inside a transaction.
+//!
+//! Each message names the sequence that its subject must have. So of two stitchers, or of one that comes back from a long pause, only
+//! one is believed, and the newest message of a subject is always the newest state.
+
+use crate::build::{Built, Form};
+use crate::metrics::Metrics;
+use crate::verdict;
+use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, newest_entity};
+use futures::StreamExt;
+use std::time::Duration;
+use store::{StateWrite, Stitching};
+
+/// How long the rows are held for the broker.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How often a refused batch is compared with the stream and tried again.
+const TRIES: usize = 4;
+/// Newest messages asked for at once.
+const LOOKUPS: usize = 64;
+
+/// A message to be published, and the state that it leads to.
+struct Change {
+    entity_ref: String,
+    revision: i64,
+    content: Option<(String, Vec<u8>)>,
+    expected: u64,
+    state: StateWrite,
+}
+
+impl Change {
+    fn record(&self, bus: &Bus) -> Record {
+        let content = self.content.as_ref().map(|(hash, body)| (hash.as_str(), body.clone()));
+        entity_record(bus, &self.entity_ref, self.state.version, self.revision, content).expecting(self.expected)
+    }
+}
+
+/// Publishes the entities that changed; gives the states to be written.
+pub(crate) async fn publish(bus: &Bus, stitching: &mut Stitching, built: Vec<Built>, metrics: &Metrics) -> Result<Vec<StateWrite>, Failure> {
+    let (mut changes, mut written) = sort(built, metrics);
+    if changes.is_empty() {
+        return Ok(written);
+    }
+    let versions = stitching.take_versions(changes.len()).await.map_err(verdict)?;
+    for (change, version) in changes.iter_mut().zip(versions) {
+        change.state.version = version;
+    }
+    match tokio::time::timeout(PATIENCE, publish_changes(bus, stitching, &mut changes, &mut written)).await {
+        Ok(outcome) => outcome?,
+        // What was stored all the same is settled by the rule for a refusal, when these entities are stitched again.
+        Err(_) => return Err(Failure::Away(format!("the broker did not confirm stitched entities within {PATIENCE:?}"))),
+    }
+    metrics.stitched("changed", changes.len());
+    written.extend(changes.into_iter().map(|change| change.state));
+    Ok(written)
+}
+
+/// What is to be published, and the states of what is not.
+fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) {
+    let (mut changes, mut written) = (Vec::new(), Vec::new());
+    let (mut unchanged, mut failed) = (0, 0);
+    for Built { entity_ref, revision, state, result, pause_ms } in built {
+        let was_published = state.version > 0;
+        let keep = StateWrite { entity_id: state.entity_id, version: state.version, sequence: state.sequence, hash: state.hash.clone(), pause_ms };
+        let content = match result {
+            Form::Failed(reason) => {
+                tracing::warn!(entity.r#ref = entity_ref, reason, "an entity cannot be stitched; what is shown of it stays");
+                failed += 1;
+                written.push(keep);
+                continue;
+            }
+            Form::Gone => None,
+            Form::Content { hash, body } => Some((hash, body)),
+        };
+        let hash = content.as_ref().map(|(hash, _)| hash.clone());
+        if hash == state.hash && (was_published || hash.is_none()) {
+            unchanged += 1;
+            written.push(keep);
+            continue;
+        }
+        changes.push(Change { entity_ref, revision, content, expected: state.sequence, state: StateWrite { hash, ..keep } });
+    }
+    metrics.stitched("unchanged", unchanged);
+    metrics.stitched("error", failed);
+    (changes, written)
+}
+
+async fn publish_changes(bus: &Bus, stitching: &mut Stitching, changes: &mut Vec<Change>, adopted: &mut Vec<StateWrite>) -> Result<(), Failure> {
+    for _ in 0..TRIES {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let records: Vec<Record> = changes.iter().map(|change| change.record(bus)).collect();
+        match bus::publish_all(bus, &records).await {
+            Ok(sequences) => {
+                for (change, sequence) in changes.iter_mut().zip(sequences) {
+                    change.state.sequence = sequence;
+                }
+                return Ok(());
+            }
+            Err(Error::WrongLastSequence(_)) => reconcile(bus, stitching, changes, adopted).await?,
+            Err(error) if error.is_away() => return Err(Failure::Away(error.to_string())),
+            Err(error) => return Err(Failure::Batch(error.to_string())),
+        }
+    }
+    Err(Failure::Collision(format!("the entity stream was at other sequences than expected {TRIES} times")))
+}
+
+/// The stream is at other sequences than the states know: a stitcher died between its publish and its commit, or the stream is another.
+/// What is there already is adopted; what is there and different gets a version above it.
+async fn reconcile(bus: &Bus, stitching: &mut Stitching, changes: &mut Vec<Change>, adopted: &mut Vec<StateWrite>) -> Result<(), Failure> {
+    let refs: Vec<String> = changes.iter().map(|change| change.entity_ref.clone()).collect();
+    let lookups: Vec<_> = refs.iter().map(|entity_ref| newest_entity(bus, entity_ref)).collect();
+    let newest: Vec<Result<Option<NewestEntity>, Error>> = futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
+    let mut highest = 0;
+    let mut open = Vec::with_capacity(changes.len());
+    for (mut change, newest) in changes.drain(..).zip(newest) {
+        match newest.map_err(|error| Failure::Away(error.to_string()))? {
+            None => change.expected = 0,
+            Some(newest) => {
+                if newest.sequence != change.expected && newest.hash == change.state.hash {
+                    adopted.push(StateWrite { version: newest.version, sequence: newest.sequence, ..change.state });
+                    continue;
+                }
+                change.expected = newest.sequence;
+                highest = highest.max(newest.version);
+            }
+        }
+        open.push(change);
+    }
+    *changes = open;
+    if changes.iter().any(|change| change.state.version <= highest) {
+        stitching.raise_versions(highest).await.map_err(verdict)?;
+        let versions = stitching.take_versions(changes.len()).await.map_err(verdict)?;
+        for (change, version) in changes.iter_mut().zip(versions) {
+            change.state.version = version;
+        }
+    }
+    Ok(())
+}
