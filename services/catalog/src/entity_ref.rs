@@ -21,9 +21,7 @@ pub enum RefError {
     #[error("Entity reference \"{0}\" was not on the form [<kind>:][<namespace>/]<name>")]
     Form(String),
     /// Holds the ref as JSON.
-    #[error(
-        "Entity reference {0} had missing or empty kind (e.g. did not start with \"component:\" or similar)"
-    )]
+    #[error("Entity reference {0} had missing or empty kind (e.g. did not start with \"component:\" or similar)")]
     NoKind(String),
 }
 
@@ -46,11 +44,7 @@ impl EntityRef {
     /// Reads `[kind:][namespace/]name` with defaults for what is left out (Backstage's `parseEntityRef`).
     ///
     /// The first `:` ends the kind and the first `/` the namespace; if the `/` comes first there is no kind, and the colon belongs to the name.
-    pub fn parse_with(
-        text: &str,
-        default_kind: Option<&str>,
-        default_namespace: &str,
-    ) -> Result<Self, RefError> {
+    pub fn parse_with(text: &str, default_kind: Option<&str>, default_namespace: &str) -> Result<Self, RefError> {
         if text.is_empty() {
             return Err(RefError::Empty);
         }
@@ -67,16 +61,8 @@ impl EntityRef {
 
     /// The ref of three parts as they are, lower-cased; an empty namespace is `default`.
     pub fn of(kind: &str, namespace: &str, name: &str) -> Self {
-        let namespace = if namespace.is_empty() {
-            DEFAULT_NAMESPACE
-        } else {
-            namespace
-        };
-        Self {
-            kind: kind.to_lowercase(),
-            namespace: namespace.to_lowercase(),
-            name: name.to_lowercase(),
-        }
+        let namespace = if namespace.is_empty() { DEFAULT_NAMESPACE } else { namespace };
+        Self { kind: kind.to_lowercase(), namespace: namespace.to_lowercase(), name: name.to_lowercase() }
     }
 }
 
@@ -96,16 +82,10 @@ impl std::str::FromStr for EntityRef {
 
 fn split(text: &str) -> (Option<&str>, Option<&str>, &str) {
     let slash = text.find('/');
-    let colon = text
-        .find(':')
-        .filter(|colon| slash.is_none_or(|slash| *colon < slash));
+    let colon = text.find(':').filter(|colon| slash.is_none_or(|slash| *colon < slash));
     let after_kind = colon.map_or(0, |colon| colon + 1);
     let after_namespace = slash.map_or(after_kind, |slash| slash + 1);
-    (
-        colon.map(|colon| &text[..colon]),
-        slash.map(|slash| &text[after_kind..slash]),
-        &text[after_namespace..],
-    )
+    (colon.map(|colon| &text[..colon]), slash.map(|slash| &text[after_kind..slash]), &text[after_namespace..])
 }
 
 #[cfg(test)]
@@ -122,18 +102,8 @@ mod tests {
     #[test]
     fn grammar() {
         let form = |text: &str| RefError::Form(text.to_owned()).to_string();
-        check(
-            "component:default/web",
-            None,
-            "default",
-            "component:default/web",
-        );
-        check(
-            "Component:Default/Web",
-            None,
-            "default",
-            "component:default/web",
-        );
+        check("component:default/web", None, "default", "component:default/web");
+        check("Component:Default/Web", None, "default", "component:default/web");
         check("component:web", None, "default", "component:default/web");
         check("component:web", None, "retail", "component:retail/web");
         check("web", Some("Group"), "retail", "group:retail/web");
@@ -146,24 +116,12 @@ mod tests {
         check("component:ÄÖ", None, "default", "component:default/äö");
         check("component:日本", None, "default", "component:default/日本");
         check("web", Some("Group"), "", "group:default/web");
-        for bad in [
-            ":", "/", "a:", ":a", "a/", "/a", "a:/b", "a:b/", ":a/b", "a:/",
-        ] {
+        for bad in [":", "/", "a:", ":a", "a/", "/a", "a:/b", "a:b/", ":a/b", "a:/"] {
             check(bad, Some("Group"), "default", &form(bad));
         }
         check("", Some("Group"), "default", &RefError::Empty.to_string());
-        check(
-            "web",
-            None,
-            "default",
-            &RefError::NoKind("\"web\"".into()).to_string(),
-        );
-        check(
-            "ns/web",
-            Some(""),
-            "default",
-            &RefError::NoKind("\"ns/web\"".into()).to_string(),
-        );
+        check("web", None, "default", &RefError::NoKind("\"web\"".into()).to_string());
+        check("ns/web", Some(""), "default", &RefError::NoKind("\"ns/web\"".into()).to_string());
     }
 
     #[test]

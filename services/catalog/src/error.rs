@@ -21,12 +21,7 @@ pub struct ProcessingError {
 impl ProcessingError {
     /// An error of a class, without a cause.
     pub fn new(name: &str, message: impl Into<String>) -> Self {
-        Self {
-            name: name.to_owned(),
-            message: message.into(),
-            field: None,
-            cause: None,
-        }
+        Self { name: name.to_owned(), message: message.into(), field: None, cause: None }
     }
 
     /// What is wrong with the input (Backstage's `InputError`).

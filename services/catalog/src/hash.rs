@@ -92,11 +92,7 @@ mod tests {
 
     #[test]
     fn same_information_same_hash() {
-        check(
-            r#"{"a":1,"b":{"c":[],"d":null}}"#,
-            r#"{"b":{"d":null,"c":[]},"a":1}"#,
-            true,
-        );
+        check(r#"{"a":1,"b":{"c":[],"d":null}}"#, r#"{"b":{"d":null,"c":[]},"a":1}"#, true);
         check("1.0", "1", true);
         check("1e2", "100", true);
         check("-0.0", "0", true);
@@ -136,12 +132,9 @@ mod tests {
 
     fn reversed(value: &Value) -> Value {
         match value {
-            Value::Object(map) => Value::Object(
-                map.iter()
-                    .rev()
-                    .map(|(key, value)| (key.clone(), reversed(value)))
-                    .collect(),
-            ),
+            Value::Object(map) => {
+                Value::Object(map.iter().rev().map(|(key, value)| (key.clone(), reversed(value))).collect())
+            }
             Value::Array(items) => items.iter().map(reversed).collect(),
             other => other.clone(),
         }

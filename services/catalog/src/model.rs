@@ -10,53 +10,20 @@ use std::collections::{BTreeMap, HashMap};
 const ENTITY_SCHEMA: &str = include_str!("../../../schemas/entity/Entity.schema.json");
 
 /// The built-in relation fields (Backstage's `BuiltinKindsEntityProcessor`, and those of `AiResource`), as name and text.
-pub const BUILTIN_RELATIONS: (&str, &str) = (
-    "relations.json",
-    include_str!("../../../schemas/entity/relations.json"),
-);
+pub const BUILTIN_RELATIONS: (&str, &str) = ("relations.json", include_str!("../../../schemas/entity/relations.json"));
 
 /// The built-in kinds, as name and text: Backstage's core kinds, `Template` and `AiResource`.
 pub const BUILTIN_SCHEMAS: [(&str, &str); 10] = [
-    (
-        "API.schema.json",
-        include_str!("../../../schemas/entity/API.schema.json"),
-    ),
-    (
-        "AiResource.schema.json",
-        include_str!("../../../schemas/entity/AiResource.schema.json"),
-    ),
-    (
-        "Component.schema.json",
-        include_str!("../../../schemas/entity/Component.schema.json"),
-    ),
-    (
-        "Domain.schema.json",
-        include_str!("../../../schemas/entity/Domain.schema.json"),
-    ),
-    (
-        "Group.schema.json",
-        include_str!("../../../schemas/entity/Group.schema.json"),
-    ),
-    (
-        "Location.schema.json",
-        include_str!("../../../schemas/entity/Location.schema.json"),
-    ),
-    (
-        "Resource.schema.json",
-        include_str!("../../../schemas/entity/Resource.schema.json"),
-    ),
-    (
-        "System.schema.json",
-        include_str!("../../../schemas/entity/System.schema.json"),
-    ),
-    (
-        "Template.schema.json",
-        include_str!("../../../schemas/entity/Template.schema.json"),
-    ),
-    (
-        "User.schema.json",
-        include_str!("../../../schemas/entity/User.schema.json"),
-    ),
+    ("API.schema.json", include_str!("../../../schemas/entity/API.schema.json")),
+    ("AiResource.schema.json", include_str!("../../../schemas/entity/AiResource.schema.json")),
+    ("Component.schema.json", include_str!("../../../schemas/entity/Component.schema.json")),
+    ("Domain.schema.json", include_str!("../../../schemas/entity/Domain.schema.json")),
+    ("Group.schema.json", include_str!("../../../schemas/entity/Group.schema.json")),
+    ("Location.schema.json", include_str!("../../../schemas/entity/Location.schema.json")),
+    ("Resource.schema.json", include_str!("../../../schemas/entity/Resource.schema.json")),
+    ("System.schema.json", include_str!("../../../schemas/entity/System.schema.json")),
+    ("Template.schema.json", include_str!("../../../schemas/entity/Template.schema.json")),
+    ("User.schema.json", include_str!("../../../schemas/entity/User.schema.json")),
 ];
 
 /// Raised by hand when the code of processing changes what comes of an entity, so that everything is processed again.
@@ -116,10 +83,7 @@ impl Model {
     ///
     /// A schema must list its kinds under `/properties/kind/enum` and its API versions under `/properties/apiVersion/enum`, for by these an entity
     /// is told to be of that kind, and must stand alone (no `$ref` to another document).
-    pub fn from_parts(
-        schemas: &[(&str, &str)],
-        relations: &[(&str, &str)],
-    ) -> Result<Self, ModelError> {
+    pub fn from_parts(schemas: &[(&str, &str)], relations: &[(&str, &str)]) -> Result<Self, ModelError> {
         let entity = compile("Entity.schema.json", ENTITY_SCHEMA)?;
         let mut kinds: HashMap<String, Vec<KindSchema>> = HashMap::new();
         let schemas: BTreeMap<_, _> = schemas.iter().copied().collect();
@@ -132,12 +96,7 @@ impl Model {
             add_relations(&mut fields, file, text)?;
         }
         let fingerprint = fingerprint(schemas.iter().chain(&relations));
-        Ok(Self {
-            entity,
-            kinds,
-            relations: fields,
-            fingerprint,
-        })
+        Ok(Self { entity, kinds, relations: fields, fingerprint })
     }
 
     /// Hex of a hash over everything that decides what processing gives: entities processed under another one are due.
@@ -160,27 +119,16 @@ impl Model {
 }
 
 fn compile(file: &str, text: &str) -> Result<Schema, ModelError> {
-    let problem = |problem: String| ModelError {
-        file: file.to_owned(),
-        problem,
-    };
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| problem(format!("not valid JSON: {error}")))?;
+    let problem = |problem: String| ModelError { file: file.to_owned(), problem };
+    let value: Value = serde_json::from_str(text).map_err(|error| problem(format!("not valid JSON: {error}")))?;
     Schema::compile(value).map_err(|error| problem(format!("not a usable JSON Schema: {error}")))
 }
 
-fn add_schema(
-    kinds: &mut HashMap<String, Vec<KindSchema>>,
-    file: &str,
-    text: &str,
-) -> Result<(), ModelError> {
+fn add_schema(kinds: &mut HashMap<String, Vec<KindSchema>>, file: &str, text: &str) -> Result<(), ModelError> {
     for kind in strings(&compile(file, text)?, file, "/properties/kind/enum")? {
         let schema = compile(file, text)?;
         let api_versions = strings(&schema, file, "/properties/apiVersion/enum")?;
-        kinds.entry(kind).or_default().push(KindSchema {
-            api_versions,
-            schema,
-        });
+        kinds.entry(kind).or_default().push(KindSchema { api_versions, schema });
     }
     Ok(())
 }
@@ -190,25 +138,14 @@ fn strings(schema: &Schema, file: &str, pointer: &str) -> Result<Vec<String>, Mo
         .text()
         .pointer(pointer)
         .and_then(Value::as_array)
-        .and_then(|items| {
-            items
-                .iter()
-                .map(|item| item.as_str().map(str::to_owned))
-                .collect()
-        });
-    found
-        .filter(|list| !list.is_empty())
-        .ok_or_else(|| ModelError {
-            file: file.to_owned(),
-            problem: format!("{pointer} must be a list of at least one string"),
-        })
+        .and_then(|items| items.iter().map(|item| item.as_str().map(str::to_owned)).collect());
+    found.filter(|list| !list.is_empty()).ok_or_else(|| ModelError {
+        file: file.to_owned(),
+        problem: format!("{pointer} must be a list of at least one string"),
+    })
 }
 
-fn add_relations(
-    fields: &mut HashMap<String, Vec<RelationField>>,
-    file: &str,
-    text: &str,
-) -> Result<(), ModelError> {
+fn add_relations(fields: &mut HashMap<String, Vec<RelationField>>, file: &str, text: &str) -> Result<(), ModelError> {
     let rows: Vec<RelationField> = serde_json::from_str(text).map_err(|error| ModelError {
         file: file.to_owned(),
         problem: format!("not a list of relation fields: {error}"),
@@ -241,14 +178,9 @@ mod tests {
         let model = Model::builtin();
         for (file, text) in BUILTIN_SCHEMAS {
             let kind = file.trim_end_matches(".schema.json");
-            let [schema] = model.kind(kind) else {
-                panic!("{kind} has one schema")
-            };
+            let [schema] = model.kind(kind) else { panic!("{kind} has one schema") };
             let value: Value = serde_json::from_str(text).expect("built in");
-            assert!(
-                value["title"].is_string() && value["description"].is_string(),
-                "{file}"
-            );
+            assert!(value["title"].is_string() && value["description"].is_string(), "{file}");
             let examples = value["examples"].as_array().expect("a list");
             assert!(!examples.is_empty(), "{file} has an example");
             for example in examples {
@@ -264,53 +196,26 @@ mod tests {
         let row = r#"[{"kinds": ["Machine"], "field": "rack", "defaultKind": "Rack", "relation": "standsIn", "reverse": "holds"}]"#;
         let mut schemas = BUILTIN_SCHEMAS.to_vec();
         schemas.push(("Machine.schema.json", schema));
-        let model = Model::from_parts(&schemas, &[BUILTIN_RELATIONS, ("mine.json", row)])
-            .expect("compiles");
+        let model = Model::from_parts(&schemas, &[BUILTIN_RELATIONS, ("mine.json", row)]).expect("compiles");
         assert_eq!(model.kind("Machine").len(), 1);
         assert_eq!(model.relation_fields("Machine")[0].relation, "standsIn");
         assert_ne!(model.fingerprint(), Model::builtin().fingerprint());
-        assert_eq!(
-            Model::builtin().fingerprint(),
-            Model::builtin().fingerprint()
-        );
+        assert_eq!(Model::builtin().fingerprint(), Model::builtin().fingerprint());
     }
 
     fn check_error(schemas: &[(&str, &str)], relations: &[(&str, &str)], expected: &str) {
-        let error = Model::from_parts(schemas, relations)
-            .err()
-            .expect("an error")
-            .to_string();
+        let error = Model::from_parts(schemas, relations).err().expect("an error").to_string();
         assert!(error.starts_with(expected), "{error}");
     }
 
     #[test]
     fn a_bad_part_is_named() {
         check_error(&[("a.json", "{")], &[], "a.json: not valid JSON: ");
-        check_error(
-            &[("a.json", "{\"type\": 1}")],
-            &[],
-            "a.json: not a usable JSON Schema: ",
-        );
-        check_error(
-            &[("a.json", "{}")],
-            &[],
-            "a.json: /properties/kind/enum must be a list of at least one string",
-        );
+        check_error(&[("a.json", "{\"type\": 1}")], &[], "a.json: not a usable JSON Schema: ");
+        check_error(&[("a.json", "{}")], &[], "a.json: /properties/kind/enum must be a list of at least one string");
         let only_kind = r#"{"properties": {"kind": {"enum": ["A"]}}}"#;
-        check_error(
-            &[("a.json", only_kind)],
-            &[],
-            "a.json: /properties/apiVersion/enum must be",
-        );
-        check_error(
-            &[],
-            &[("r.json", "{}")],
-            "r.json: not a list of relation fields: ",
-        );
-        check_error(
-            &[],
-            &[("r.json", "[{\"kind\": 1}]")],
-            "r.json: not a list of relation fields: ",
-        );
+        check_error(&[("a.json", only_kind)], &[], "a.json: /properties/apiVersion/enum must be");
+        check_error(&[], &[("r.json", "{}")], "r.json: not a list of relation fields: ");
+        check_error(&[], &[("r.json", "[{\"kind\": 1}]")], "r.json: not a list of relation fields: ");
     }
 }

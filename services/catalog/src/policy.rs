@@ -13,44 +13,27 @@ struct Format {
     is_valid: fn(&str) -> bool,
 }
 
-const API_VERSION: Format = Format {
-    expected: PREFIX_OR_SUFFIX,
-    is_valid: is_api_version,
-};
+const API_VERSION: Format = Format { expected: PREFIX_OR_SUFFIX, is_valid: is_api_version };
 const KIND: Format = Format {
     expected: "a string that is a sequence of [a-zA-Z][a-z0-9A-Z], at most 63 characters in total",
     is_valid: is_kind,
 };
-const NAME: Format = Format {
-    expected: OBJECT_NAME,
-    is_valid: is_object_name,
-};
+const NAME: Format = Format { expected: OBJECT_NAME, is_valid: is_object_name };
 const NAMESPACE: Format = Format {
     expected: "a string that is sequences of [a-z0-9] separated by [-], at most 63 characters in total",
     is_valid: is_dns_label,
 };
-const KEY: Format = Format {
-    expected: PREFIX_OR_SUFFIX,
-    is_valid: is_key,
-};
-const LABEL_VALUE: Format = Format {
-    expected: OBJECT_NAME,
-    is_valid: |text| text.is_empty() || is_object_name(text),
-};
+const KEY: Format = Format { expected: PREFIX_OR_SUFFIX, is_valid: is_key };
+const LABEL_VALUE: Format = Format { expected: OBJECT_NAME, is_valid: |text| text.is_empty() || is_object_name(text) };
 const TAG: Format = Format {
     expected: "a string that is sequences of [a-z0-9+#] separated by [-], at most 63 characters in total",
     is_valid: is_tag,
 };
-const URL: Format = Format {
-    expected: "a string that is a valid url",
-    is_valid: |text| Url::parse(text).is_ok(),
-};
-const NON_BLANK: Format = Format {
-    expected: "a non empty string",
-    is_valid: |text| !js_trim(text).is_empty(),
-};
+const URL: Format = Format { expected: "a string that is a valid url", is_valid: |text| Url::parse(text).is_ok() };
+const NON_BLANK: Format = Format { expected: "a non empty string", is_valid: |text| !js_trim(text).is_empty() };
 const PREFIX_OR_SUFFIX: &str = "a valid prefix and/or suffix";
-const OBJECT_NAME: &str = "a string that is sequences of [a-zA-Z0-9] separated by any of [-_.], at most 63 characters in total";
+const OBJECT_NAME: &str =
+    "a string that is sequences of [a-zA-Z0-9] separated by any of [-_.], at most 63 characters in total";
 
 /// Checks every field that has a format, in Backstage's order; the first that is not valid is the error. The shape (strings, lists) was checked before.
 pub(crate) fn check_formats(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
@@ -59,11 +42,7 @@ pub(crate) fn check_formats(entity: &Map<String, Value>) -> Result<(), Processin
     require("apiVersion", text(entity, "apiVersion"), &API_VERSION)?;
     require("kind", text(entity, "kind"), &KIND)?;
     require("metadata.name", text(metadata, "name"), &NAME)?;
-    require(
-        "metadata.namespace",
-        text(metadata, "namespace"),
-        &NAMESPACE,
-    )?;
+    require("metadata.namespace", text(metadata, "namespace"), &NAMESPACE)?;
     for (key, value) in object(metadata, "labels").unwrap_or(&empty) {
         require(&format!("labels.{key}"), Some(key), &KEY)?;
         require(&format!("labels.{key}"), value.as_str(), &LABEL_VALUE)?;
@@ -77,11 +56,7 @@ pub(crate) fn check_formats(entity: &Map<String, Value>) -> Result<(), Processin
     for (index, link) in items(metadata, "links").iter().enumerate() {
         let link = link.as_object().unwrap_or(&empty);
         require(&format!("links.{index}.url"), text(link, "url"), &URL)?;
-        require(
-            &format!("links.{index}.title"),
-            text(link, "title"),
-            &NON_BLANK,
-        )?;
+        require(&format!("links.{index}.title"), text(link, "title"), &NON_BLANK)?;
         require(&format!("links.{index}.icon"), text(link, "icon"), &NAME)?;
     }
     Ok(())
@@ -96,9 +71,7 @@ fn text<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
 }
 
 fn items<'a>(map: &'a Map<String, Value>, key: &str) -> &'a [Value] {
-    map.get(key)
-        .and_then(Value::as_array)
-        .map_or(&[], Vec::as_slice)
+    map.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 fn require(field: &str, value: Option<&str>, format: &Format) -> Result<(), ProcessingError> {
@@ -122,9 +95,7 @@ fn has_prefix_and_suffix(text: &str, is_suffix: fn(&str) -> bool) -> bool {
 }
 
 fn is_api_version(text: &str) -> bool {
-    has_prefix_and_suffix(text, |suffix| {
-        short(suffix) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    })
+    has_prefix_and_suffix(text, |suffix| short(suffix) && suffix.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn is_key(text: &str) -> bool {
@@ -158,13 +129,8 @@ fn is_dns_label(text: &str) -> bool {
 
 /// `^[a-z0-9:+#]+(\-[a-z0-9:+#]+)*$`
 fn is_tag(text: &str) -> bool {
-    let inner = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b':' | b'+' | b'#')
-    };
-    short(text)
-        && text
-            .split('-')
-            .all(|part| !part.is_empty() && part.bytes().all(inner))
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b':' | b'+' | b'#');
+    short(text) && text.split('-').all(|part| !part.is_empty() && part.bytes().all(inner))
 }
 
 fn short(text: &str) -> bool {
@@ -180,11 +146,7 @@ mod tests {
             assert!((format.is_valid)(text), "{text:?} is {}", format.expected);
         }
         for text in invalid {
-            assert!(
-                !(format.is_valid)(text),
-                "{text:?} is not {}",
-                format.expected
-            );
+            assert!(!(format.is_valid)(text), "{text:?} is not {}", format.expected);
         }
     }
 
@@ -196,15 +158,7 @@ mod tests {
         let prefix = |prefix: &str| format!("{prefix}/k");
         check(
             &API_VERSION,
-            &[
-                "v1",
-                "1",
-                "backstage.io/v1alpha1",
-                "a/B",
-                &format!("a.io/{at}"),
-                &prefix(at),
-                &prefix(&long),
-            ],
+            &["v1", "1", "backstage.io/v1alpha1", "a/B", &format!("a.io/{at}"), &prefix(at), &prefix(&long)],
             &[
                 "",
                 "/",
@@ -223,18 +177,11 @@ mod tests {
                 &prefix(&too_long),
             ],
         );
-        check(
-            &KIND,
-            &["Component", "a", "A1", at],
-            &["", "1a", "my-kind", "my.kind", "K d", "é", over],
-        );
+        check(&KIND, &["Component", "a", "A1", at], &["", "1a", "my-kind", "my.kind", "K d", "é", over]);
         check(
             &NAME,
             &["a", "A", "1", "a-b", "a_b", "a.b", "a--b", "a._-b", at],
-            &[
-                "", "-a", ".a", "_a", "a-", "a_", "a.", "a b", "a:b", "a/b", "é", "🙂", " a",
-                "a\n", over,
-            ],
+            &["", "-a", ".a", "_a", "a-", "a_", "a.", "a b", "a:b", "a/b", "é", "🙂", " a", "a\n", over],
         );
         check(
             &NAMESPACE,
@@ -243,13 +190,7 @@ mod tests {
         );
         check(
             &KEY,
-            &[
-                "a",
-                "example.com/a",
-                "example.com/A.b-c_d",
-                "a-b.c--d/x",
-                &prefix(&long),
-            ],
+            &["a", "example.com/a", "example.com/A.b-c_d", "a-b.c--d/x", &prefix(&long)],
             &[
                 "",
                 "a/b/c",
@@ -265,28 +206,18 @@ mod tests {
                 &prefix(&too_long),
             ],
         );
-        check(
-            &LABEL_VALUE,
-            &["", "a", "A.b_c", at],
-            &[" ", "-a", "a-", "a/b", "a,b", "é", over],
-        );
+        check(&LABEL_VALUE, &["", "a", "A.b_c", at], &[" ", "-a", "a-", "a/b", "a,b", "é", over]);
         check(
             &TAG,
             &["java", "c++", "c#", "a:b", "a-b", "1", at],
-            &[
-                "", "A", "a--b", "-a", "a-", "a b", "a_b", "a.b", "a/b", "é", over,
-            ],
+            &["", "A", "a--b", "-a", "a-", "a b", "a_b", "a.b", "a/b", "é", over],
         );
         check(
             &URL,
             &["https://a.b", "slack://channel?id=1", "mailto:a@b", "x:"],
             &["", "example.com", "/relative", "https://", "//a.b"],
         );
-        check(
-            &NON_BLANK,
-            &["a", " a "],
-            &["", " ", "\t\n", "\u{a0}", "\u{feff}"],
-        );
+        check(&NON_BLANK, &["a", " a "], &["", " ", "\t\n", "\u{a0}", "\u{feff}"]);
     }
 
     #[test]
@@ -296,9 +227,7 @@ mod tests {
         assert_eq!(error.field.as_deref(), Some("labels.b"));
         assert_eq!(
             error.to_string(),
-            format!(
-                "Error: \"labels.b\" is not valid; expected {OBJECT_NAME} but found \"c d\". {SEE}"
-            )
+            format!("Error: \"labels.b\" is not valid; expected {OBJECT_NAME} but found \"c d\". {SEE}")
         );
     }
 }

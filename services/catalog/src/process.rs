@@ -25,11 +25,7 @@ pub struct Processed {
 ///
 /// `provider_subject` names where an entity without location annotations comes from. Processing what came of processing, without its `relations`, gives
 /// the same again. The first error ends it.
-pub fn process(
-    model: &Model,
-    unprocessed: &Unprocessed,
-    provider_subject: &str,
-) -> Result<Processed, ProcessingError> {
+pub fn process(model: &Model, unprocessed: &Unprocessed, provider_subject: &str) -> Result<Processed, ProcessingError> {
     let entity_ref = unprocessed.entity_ref.to_string();
     check_envelope(&unprocessed.entity)?;
     let mut entity = unprocessed.entity.clone();
@@ -55,10 +51,7 @@ fn check_envelope(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
         .or_else(|| text(entity, "", "apiVersion"))
         .or_else(|| text(entity, "", "kind"))
         .or_else(|| match metadata {
-            None => Some((
-                "/metadata".to_owned(),
-                "must be object - type: object".to_owned(),
-            )),
+            None => Some(("/metadata".to_owned(), "must be object - type: object".to_owned())),
             Some(metadata) => required(metadata, "/metadata", "name")
                 .or_else(|| text(metadata, "/metadata", "name"))
                 .or_else(|| text(metadata, "/metadata", "namespace")),
@@ -89,10 +82,7 @@ fn text(object: &Map<String, Value>, path: &str, key: &str) -> Option<(String, S
     Some((format!("{path}/{key}"), problem.to_owned()))
 }
 
-fn enforce_policies(
-    model: &Model,
-    entity: Map<String, Value>,
-) -> Result<Map<String, Value>, ProcessingError> {
+fn enforce_policies(model: &Model, entity: Map<String, Value>) -> Result<Map<String, Value>, ProcessingError> {
     let entity = Value::Object(entity);
     if let Some(violation) = model.entity().first_violation(&entity) {
         let message = format!("Malformed envelope, {}", violation.short());
@@ -100,9 +90,7 @@ fn enforce_policies(
     }
     let mut entity = into_map(entity);
     if let Some(Value::Object(metadata)) = entity.get_mut("metadata") {
-        metadata
-            .entry("namespace")
-            .or_insert_with(|| Value::String(DEFAULT_NAMESPACE.to_owned()));
+        metadata.entry("namespace").or_insert_with(|| Value::String(DEFAULT_NAMESPACE.to_owned()));
     }
     for key in entity.keys() {
         if !["apiVersion", "kind", "metadata", "spec"].contains(&key.as_str()) {
@@ -132,9 +120,7 @@ fn check_kind(
             let context = format!(
                 "Processor BuiltinKindsEntityProcessor threw an error while validating the entity {entity_ref}"
             );
-            return Err(ProcessingError::type_error(violation.full())
-                .at(violation.path)
-                .wrapped(&context));
+            return Err(ProcessingError::type_error(violation.full()).at(violation.path).wrapped(&context));
         }
         recognized = true;
     }

@@ -67,17 +67,11 @@ pub(crate) fn emit(
 }
 
 /// Puts the relations whose source is the entity into its `relations`, sorted and without repetition, and gives back the others, likewise.
-pub(crate) fn attach(
-    entity: &mut Map<String, Value>,
-    own: &EntityRef,
-    mut relations: Vec<Relation>,
-) -> Vec<Relation> {
+pub(crate) fn attach(entity: &mut Map<String, Value>, own: &EntityRef, mut relations: Vec<Relation>) -> Vec<Relation> {
     relations.sort_unstable();
     relations.dedup();
     let own_ref = own.to_string();
-    let (own, foreign): (Vec<_>, Vec<_>) = relations
-        .into_iter()
-        .partition(|relation| relation.source_ref == own_ref);
+    let (own, foreign): (Vec<_>, Vec<_>) = relations.into_iter().partition(|relation| relation.source_ref == own_ref);
     let shown = own
         .into_iter()
         .map(|relation| json!({"type": relation.relation_type, "targetRef": relation.target_ref}))
@@ -87,17 +81,11 @@ pub(crate) fn attach(
 }
 
 fn kind_of(entity: &Map<String, Value>) -> &str {
-    entity
-        .get("kind")
-        .and_then(Value::as_str)
-        .unwrap_or_default()
+    entity.get("kind").and_then(Value::as_str).unwrap_or_default()
 }
 
 fn applies(field: &RelationField, spec: &Map<String, Value>) -> bool {
-    field
-        .spec_type
-        .as_deref()
-        .is_none_or(|wanted| spec.get("type").and_then(Value::as_str) == Some(wanted))
+    field.spec_type.as_deref().is_none_or(|wanted| spec.get("type").and_then(Value::as_str) == Some(wanted))
 }
 
 /// The field as a list: one value or the items of a list; nothing if it is missing or what JavaScript holds for false.
@@ -120,19 +108,12 @@ fn is_falsy(value: &Value) -> bool {
 }
 
 /// The ref a target names: as a text, or as an object of `kind`, `namespace` and `name` (Backstage's compound form, in fields no schema checks).
-fn target_ref(
-    target: &Value,
-    field: &RelationField,
-    own: &EntityRef,
-) -> Result<EntityRef, ProcessingError> {
+fn target_ref(target: &Value, field: &RelationField, own: &EntityRef) -> Result<EntityRef, ProcessingError> {
     let default_kind = field.default_kind.as_deref();
     let outcome = match target {
         Value::String(text) => EntityRef::parse_with(text, default_kind, &own.namespace)
             .map_err(|error| ProcessingError::new(error.name(), error.to_string())),
-        _ if is_falsy(target) => Err(ProcessingError::new(
-            "Error",
-            "Entity reference must not be empty",
-        )),
+        _ if is_falsy(target) => Err(ProcessingError::new("Error", "Entity reference must not be empty")),
         other => compound_ref(other, default_kind, &own.namespace),
     };
     outcome.map_err(|error| {
@@ -148,26 +129,15 @@ fn compound_ref(
     default_namespace: &str,
 ) -> Result<EntityRef, ProcessingError> {
     let missing = |part: &str, hint: &str| {
-        ProcessingError::new(
-            "Error",
-            format!("Entity reference {target} had missing or empty {part}{hint}"),
-        )
+        ProcessingError::new("Error", format!("Entity reference {target} had missing or empty {part}{hint}"))
     };
     let part = |name: &str, default: Option<&str>| match target.get(name) {
         None | Some(Value::Null) => default.map(str::to_owned),
-        Some(given) => given
-            .as_str()
-            .filter(|given| !given.is_empty())
-            .map(str::to_owned),
+        Some(given) => given.as_str().filter(|given| !given.is_empty()).map(str::to_owned),
     };
-    let kind = part("kind", default_kind).ok_or_else(|| {
-        missing(
-            "kind",
-            " (e.g. did not start with \"component:\" or similar)",
-        )
-    })?;
-    let namespace =
-        part("namespace", Some(default_namespace)).ok_or_else(|| missing("namespace", ""))?;
+    let kind = part("kind", default_kind)
+        .ok_or_else(|| missing("kind", " (e.g. did not start with \"component:\" or similar)"))?;
+    let namespace = part("namespace", Some(default_namespace)).ok_or_else(|| missing("namespace", ""))?;
     let name = part("name", None).ok_or_else(|| missing("name", ""))?;
     Ok(EntityRef::of(&kind, &namespace, &name))
 }

@@ -24,11 +24,7 @@ pub(crate) struct Violation {
 impl Violation {
     /// `/spec/type must be string`
     pub fn short(&self) -> String {
-        let path = if self.path.is_empty() {
-            "<root>"
-        } else {
-            &self.path
-        };
+        let path = if self.path.is_empty() { "<root>" } else { &self.path };
         format!("{path} {}", self.message)
     }
 
@@ -58,10 +54,7 @@ impl Schema {
         if self.validator.is_valid(value) {
             return None;
         }
-        self.validator
-            .iter_errors(value)
-            .min_by_key(|error| self.rank(error))
-            .map(|error| self.violation(&error))
+        self.validator.iter_errors(value).min_by_key(|error| self.rank(error)).map(|error| self.violation(&error))
     }
 
     /// Where ajv meets an error: keyword groups in its order, fields in the order of the schema, items in the order of the value.
@@ -106,8 +99,7 @@ impl Schema {
     }
 
     fn violation(&self, error: &ValidationError<'_>) -> Violation {
-        if let ValidationErrorKind::AnyOf { context }
-        | ValidationErrorKind::OneOfNotValid { context } = error.kind()
+        if let ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context } = error.kind()
             && let Some(inner) = context.iter().flatten().next()
         {
             return self.violation(inner);
@@ -117,29 +109,18 @@ impl Schema {
             rule = child(rule, &segment);
         }
         let (message, params) = wording(error, rule);
-        Violation {
-            path: error.instance_path().as_str().to_owned(),
-            message,
-            params,
-        }
+        Violation { path: error.instance_path().as_str().to_owned(), message, params }
     }
 }
 
 fn segments(pointer: &str) -> std::collections::VecDeque<String> {
-    pointer
-        .split('/')
-        .skip(1)
-        .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
-        .collect()
+    pointer.split('/').skip(1).map(|segment| segment.replace("~1", "/").replace("~0", "~")).collect()
 }
 
 fn child<'a>(node: &'a Value, segment: &str) -> &'a Value {
     let found = match node {
         Value::Object(map) => map.get(segment),
-        Value::Array(items) => segment
-            .parse::<usize>()
-            .ok()
-            .and_then(|index| items.get(index)),
+        Value::Array(items) => segment.parse::<usize>().ok().and_then(|index| items.get(index)),
         _ => None,
     };
     found.unwrap_or(&Value::Null)
@@ -149,15 +130,7 @@ fn child<'a>(node: &'a Value, segment: &str) -> &'a Value {
 fn keyword_rank(keyword: &str) -> usize {
     const ORDER: [&[&str]; 9] = [
         &["type"],
-        &[
-            "minLength",
-            "maxLength",
-            "pattern",
-            "format",
-            "minimum",
-            "maximum",
-            "multipleOf",
-        ],
+        &["minLength", "maxLength", "pattern", "format", "minimum", "maximum", "multipleOf"],
         &["const", "enum", "not", "anyOf", "oneOf"],
         &["maxItems", "minItems", "uniqueItems"],
         &["items", "contains"],
@@ -166,23 +139,15 @@ fn keyword_rank(keyword: &str) -> usize {
         &["dependencies", "propertyNames", "additionalProperties"],
         &["properties", "patternProperties"],
     ];
-    ORDER
-        .iter()
-        .position(|group| group.contains(&keyword))
-        .unwrap_or(ORDER.len())
+    ORDER.iter().position(|group| group.contains(&keyword)).unwrap_or(ORDER.len())
 }
 
 fn position(object: &Value, name: &str) -> usize {
-    object
-        .as_object()
-        .and_then(|map| map.keys().position(|key| key == name))
-        .unwrap_or(usize::MAX)
+    object.as_object().and_then(|map| map.keys().position(|key| key == name)).unwrap_or(usize::MAX)
 }
 
 fn required_position(list: &Value, name: &Value) -> usize {
-    list.as_array()
-        .and_then(|names| names.iter().position(|required| required == name))
-        .unwrap_or(usize::MAX)
+    list.as_array().and_then(|names| names.iter().position(|required| required == name)).unwrap_or(usize::MAX)
 }
 
 /// ajv's message and parameters; `rule` is the value of the keyword that was broken.
@@ -192,10 +157,7 @@ fn wording(error: &ValidationError<'_>, rule: &Value) -> (String, String) {
         ValidationErrorKind::Type { .. } => (format!("must be {rule}"), format!("type: {rule}")),
         ValidationErrorKind::Required { property } => {
             let property = listed(property);
-            (
-                format!("must have required property '{property}'"),
-                format!("missingProperty: {property}"),
-            )
+            (format!("must have required property '{property}'"), format!("missingProperty: {property}"))
         }
         ValidationErrorKind::MinLength { limit } => amount("fewer", *limit, "characters"),
         ValidationErrorKind::MaxLength { limit } => amount("more", *limit, "characters"),
@@ -203,30 +165,19 @@ fn wording(error: &ValidationError<'_>, rule: &Value) -> (String, String) {
         ValidationErrorKind::MaxItems { limit } => amount("more", *limit, "items"),
         ValidationErrorKind::MinProperties { limit } => amount("fewer", *limit, "properties"),
         ValidationErrorKind::MaxProperties { limit } => amount("more", *limit, "properties"),
-        ValidationErrorKind::Enum { .. } => (
-            "must be equal to one of the allowed values".to_owned(),
-            format!("allowedValues: {rule}"),
-        ),
-        ValidationErrorKind::Constant { .. } => (
-            "must be equal to constant".to_owned(),
-            format!("allowedValue: {rule}"),
-        ),
-        ValidationErrorKind::Pattern { .. } => (
-            format!("must match pattern \"{rule}\""),
-            format!("pattern: {rule}"),
-        ),
-        ValidationErrorKind::Format { .. } => (
-            format!("must match format \"{rule}\""),
-            format!("format: {rule}"),
-        ),
+        ValidationErrorKind::Enum { .. } => {
+            ("must be equal to one of the allowed values".to_owned(), format!("allowedValues: {rule}"))
+        }
+        ValidationErrorKind::Constant { .. } => {
+            ("must be equal to constant".to_owned(), format!("allowedValue: {rule}"))
+        }
+        ValidationErrorKind::Pattern { .. } => (format!("must match pattern \"{rule}\""), format!("pattern: {rule}")),
+        ValidationErrorKind::Format { .. } => (format!("must match format \"{rule}\""), format!("format: {rule}")),
         ValidationErrorKind::Minimum { .. } => bound(">=", &rule),
         ValidationErrorKind::Maximum { .. } => bound("<=", &rule),
         ValidationErrorKind::AdditionalProperties { unexpected } => (
             "must NOT have additional properties".to_owned(),
-            format!(
-                "additionalProperty: {}",
-                unexpected.first().map_or("", String::as_str)
-            ),
+            format!("additionalProperty: {}", unexpected.first().map_or("", String::as_str)),
         ),
         ValidationErrorKind::FalseSchema => ("boolean schema is false".to_owned(), String::new()),
         _ => (error.to_string(), String::new()),
@@ -234,17 +185,11 @@ fn wording(error: &ValidationError<'_>, rule: &Value) -> (String, String) {
 }
 
 fn amount(which: &str, limit: u64, unit: &str) -> (String, String) {
-    (
-        format!("must NOT have {which} than {limit} {unit}"),
-        format!("limit: {limit}"),
-    )
+    (format!("must NOT have {which} than {limit} {unit}"), format!("limit: {limit}"))
 }
 
 fn bound(comparison: &str, limit: &str) -> (String, String) {
-    (
-        format!("must be {comparison} {limit}"),
-        format!("comparison: {comparison}, limit: {limit}"),
-    )
+    (format!("must be {comparison} {limit}"), format!("comparison: {comparison}, limit: {limit}"))
 }
 
 /// A value as JavaScript writes it into a text: strings bare, lists with commas.
@@ -263,77 +208,31 @@ mod tests {
 
     fn check(schema: Value, value: Value, expected: &str) {
         let schema = Schema::compile(schema).expect("the schema of the test compiles");
-        let got = schema
-            .first_violation(&value)
-            .map_or_else(|| "valid".to_owned(), |violation| violation.full());
+        let got = schema.first_violation(&value).map_or_else(|| "valid".to_owned(), |violation| violation.full());
         assert_eq!(got, expected, "{value} by {}", schema.text());
     }
 
     #[test]
     fn the_words_of_ajv() {
         check(json!({"type": "string"}), json!("x"), "valid");
-        check(
-            json!({"type": "string"}),
-            json!(1),
-            "<root> must be string - type: string",
-        );
-        check(
-            json!({"type": ["string", "boolean"]}),
-            json!(1),
-            "<root> must be string,boolean - type: string,boolean",
-        );
-        check(
-            json!({"minLength": 2}),
-            json!("x"),
-            "<root> must NOT have fewer than 2 characters - limit: 2",
-        );
-        check(
-            json!({"maxLength": 2}),
-            json!("xxx"),
-            "<root> must NOT have more than 2 characters - limit: 2",
-        );
+        check(json!({"type": "string"}), json!(1), "<root> must be string - type: string");
+        check(json!({"type": ["string", "boolean"]}), json!(1), "<root> must be string,boolean - type: string,boolean");
+        check(json!({"minLength": 2}), json!("x"), "<root> must NOT have fewer than 2 characters - limit: 2");
+        check(json!({"maxLength": 2}), json!("xxx"), "<root> must NOT have more than 2 characters - limit: 2");
         check(json!({"minLength": 1}), json!("🙂"), "valid");
         check(json!({"maxLength": 1}), json!("🙂"), "valid");
-        check(
-            json!({"minItems": 1}),
-            json!([]),
-            "<root> must NOT have fewer than 1 items - limit: 1",
-        );
-        check(
-            json!({"maxItems": 1}),
-            json!([1, 2]),
-            "<root> must NOT have more than 1 items - limit: 1",
-        );
-        check(
-            json!({"minProperties": 1}),
-            json!({}),
-            "<root> must NOT have fewer than 1 properties - limit: 1",
-        );
+        check(json!({"minItems": 1}), json!([]), "<root> must NOT have fewer than 1 items - limit: 1");
+        check(json!({"maxItems": 1}), json!([1, 2]), "<root> must NOT have more than 1 items - limit: 1");
+        check(json!({"minProperties": 1}), json!({}), "<root> must NOT have fewer than 1 properties - limit: 1");
         check(
             json!({"enum": ["a", "b"]}),
             json!("c"),
             "<root> must be equal to one of the allowed values - allowedValues: a,b",
         );
-        check(
-            json!({"const": "a"}),
-            json!("c"),
-            "<root> must be equal to constant - allowedValue: a",
-        );
-        check(
-            json!({"pattern": "^a$"}),
-            json!("c"),
-            "<root> must match pattern \"^a$\" - pattern: ^a$",
-        );
-        check(
-            json!({"minimum": 3}),
-            json!(1),
-            "<root> must be >= 3 - comparison: >=, limit: 3",
-        );
-        check(
-            json!({"required": ["a"]}),
-            json!({}),
-            "<root> must have required property 'a' - missingProperty: a",
-        );
+        check(json!({"const": "a"}), json!("c"), "<root> must be equal to constant - allowedValue: a");
+        check(json!({"pattern": "^a$"}), json!("c"), "<root> must match pattern \"^a$\" - pattern: ^a$");
+        check(json!({"minimum": 3}), json!(1), "<root> must be >= 3 - comparison: >=, limit: 3");
+        check(json!({"required": ["a"]}), json!({}), "<root> must have required property 'a' - missingProperty: a");
         check(
             json!({"properties": {"b": {}}, "additionalProperties": false}),
             json!({"a": 1}),
@@ -365,31 +264,13 @@ mod tests {
         });
         let check = |value, expected| check(schema.clone(), value, expected);
         check(json!([]), "<root> must be object - type: object");
-        check(
-            json!({"b": 1}),
-            "<root> must have required property 'c' - missingProperty: c",
-        );
-        check(
-            json!({"c": 1, "b": 1}),
-            "<root> must have required property 'a' - missingProperty: a",
-        );
-        check(
-            json!({"c": 1, "a": 1, "b": 1}),
-            "/b must be string - type: string",
-        );
-        check(
-            json!({"c": 1, "a": 1, "z": 1}),
-            "<root> must NOT have additional properties - additionalProperty: z",
-        );
+        check(json!({"b": 1}), "<root> must have required property 'c' - missingProperty: c");
+        check(json!({"c": 1, "b": 1}), "<root> must have required property 'a' - missingProperty: a");
+        check(json!({"c": 1, "a": 1, "b": 1}), "/b must be string - type: string");
+        check(json!({"c": 1, "a": 1, "z": 1}), "<root> must NOT have additional properties - additionalProperty: z");
         check(json!({"c": 1, "a": 1}), "/a must be array - type: array");
-        check(
-            json!({"c": "l", "a": []}),
-            "/c must NOT have fewer than 2 characters - limit: 2",
-        );
-        check(
-            json!({"c": "long", "a": [{"x": 1}, {}]}),
-            "/a/0/x must be string - type: string",
-        );
+        check(json!({"c": "l", "a": []}), "/c must NOT have fewer than 2 characters - limit: 2");
+        check(json!({"c": "long", "a": [{"x": 1}, {}]}), "/a/0/x must be string - type: string");
         check(
             json!({"c": "long", "a": [{"x": "1"}, {}, 3]}),
             "/a/1 must have required property 'x' - missingProperty: x",
@@ -406,14 +287,8 @@ mod tests {
             "else": {"required": ["type", "owner", "definition"]},
         });
         let check = |value, expected| check(schema.clone(), value, expected);
-        check(
-            json!({}),
-            "<root> must have required property 'type' - missingProperty: type",
-        );
-        check(
-            json!({"type": 1}),
-            "<root> must have required property 'owner' - missingProperty: owner",
-        );
+        check(json!({}), "<root> must have required property 'type' - missingProperty: type");
+        check(json!({"type": 1}), "<root> must have required property 'owner' - missingProperty: owner");
         check(
             json!({"type": 1, "owner": 1}),
             "<root> must have required property 'definition' - missingProperty: definition",
@@ -422,10 +297,7 @@ mod tests {
             json!({"type": "remote", "owner": 1}),
             "<root> must have required property 'remotes' - missingProperty: remotes",
         );
-        check(
-            json!({"type": "a", "owner": "b", "definition": "c"}),
-            "valid",
-        );
+        check(json!({"type": "a", "owner": "b", "definition": "c"}), "valid");
     }
 
     #[test]

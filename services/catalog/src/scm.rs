@@ -66,12 +66,7 @@ fn directory(base: &Url) -> Option<String> {
 /// Whether the URL holds a whole word of 40 or more lower-case hex digits (`/\b[0-9a-f]{40,}\b/`).
 fn names_a_commit(url: &str) -> bool {
     url.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-        .any(|word| {
-            word.len() >= 40
-                && word
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
+        .any(|word| word.len() >= 40 && word.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')))
 }
 
 const TYPES: [&str; 3] = ["blob", "tree", "edit"];
@@ -117,9 +112,7 @@ fn bitbucket_ref(url: &Url) -> String {
     let path = percent_decoded(url.path().trim_matches('/'));
     let parts: Vec<&str> = path.split('/').collect();
     match parts.get(2) {
-        Some(&("src" | "raw" | "blob" | "tree" | "edit")) => {
-            parts.get(3).copied().unwrap_or_default().to_owned()
-        }
+        Some(&("src" | "raw" | "blob" | "tree" | "edit")) => parts.get(3).copied().unwrap_or_default().to_owned(),
         _ => String::new(),
     }
 }
@@ -131,11 +124,7 @@ fn azure_directory(base: &Url) -> Option<String> {
     if parts[1..git].iter().any(String::is_empty) || parts.get(git + 1)?.is_empty() {
         return None;
     }
-    let query = |wanted: &str| {
-        base.query_pairs()
-            .find(|(key, _)| key == wanted)
-            .map(|(_, value)| value)
-    };
+    let query = |wanted: &str| base.query_pairs().find(|(key, _)| key == wanted).map(|(_, value)| value);
     if query("version").is_some_and(|version| !version.is_empty() && !version.starts_with("GB")) {
         return None;
     }
@@ -203,11 +192,7 @@ mod tests {
             Some("https://github.com/a/b/edit/main/dir/c.yaml"),
             Some("https://github.com/a/b/tree/main/dir/"),
         );
-        check(
-            "https://github.com/a/b",
-            Some("https://github.com/a/b"),
-            Some("https://github.com/a/"),
-        );
+        check("https://github.com/a/b", Some("https://github.com/a/b"), Some("https://github.com/a/"));
         check(
             &format!("https://github.com/a/b/blob/{commit}/c.yaml"),
             None,
@@ -234,27 +219,14 @@ mod tests {
             Some("https://bitbucket.org/a/"),
         );
         let azure = "https://dev.azure.com/o/p/_git/r?path=%2Fdir%2Fc.yaml&version=GBmain";
-        check(
-            azure,
-            Some(azure),
-            Some("https://dev.azure.com/o/p/_git/r?path=%2Fdir%2F&version=GBmain"),
-        );
+        check(azure, Some(azure), Some("https://dev.azure.com/o/p/_git/r?path=%2Fdir%2F&version=GBmain"));
         let bare = "https://dev.azure.com/o/_git/r";
-        check(
-            bare,
-            Some(bare),
-            Some("https://dev.azure.com/o/_git/r?path=%2F"),
-        );
+        check(bare, Some(bare), Some("https://dev.azure.com/o/_git/r?path=%2F"));
         let tag = "https://dev.azure.com/o/p/_git/r?path=%2Fc.yaml&version=GTv1";
         check(tag, Some(tag), Some("https://dev.azure.com/o/p/_git/"));
         let plain = "https://amazonaws.com/bucket/c.yaml";
         check(plain, Some(plain), Some("https://amazonaws.com/bucket/"));
-        for unknown in [
-            "https://git.example.com/a.yaml",
-            "https://github.com:8443/a/b/blob/m/c",
-            "github.com/a",
-            "x",
-        ] {
+        for unknown in ["https://git.example.com/a.yaml", "https://github.com:8443/a/b/blob/m/c", "github.com/a", "x"] {
             check(unknown, None, None);
         }
         check(
