@@ -384,4 +384,20 @@ mod tests {
         assert!(!need.accepts(Version(18, 6, 0)));
         assert!(!Need { major: None, ..need }.accepts(Version(13, 9, 0)));
     }
+
+    #[test]
+    #[ignore = "fetches 45 MB"]
+    fn every_pinned_archive_of_this_platform_can_be_fetched_and_runs() {
+        for pin in pins::postgres().into_iter().chain(pins::nats()) {
+            let cache = tempfile::tempdir().unwrap();
+            let mut report = |line: &str| eprintln!("{line}");
+            let directory = fetch::binaries(&pin, cache.path(), &mut report).unwrap();
+            let program = match pin.title.starts_with("PostgreSQL") {
+                true => "postgres",
+                false => "nats-server",
+            };
+            assert_eq!(version_of(&directory.join(program)), Ok(pin.version));
+            assert_eq!(fetch::unpacked(&pin, cache.path()), Some(directory));
+        }
+    }
 }
