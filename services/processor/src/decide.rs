@@ -6,7 +6,7 @@ use catalog::entity;
 use catalog::process::{Model, Relation, process};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use store::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, RelationRow, StreamPosition};
+use store::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, FailureWrite, RelationRow, StreamPosition};
 
 /// Everything that one batch writes, but what its entities say of others.
 #[derive(Default)]
@@ -140,23 +140,26 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
         let new_good = upsert(source, good_after);
         // Byte for byte what is shown already: only the claim moves on.
         let same = new_good.is_some_and(|new| good_before.is_some() && !failed_before && !failed_after && known_hash == Some(&new.hash));
-        let body = new_good.filter(|_| !same).and_then(|new| new.outcome.as_ref().ok()).map(|good| good.body.clone());
-        let bad = newest_upsert.and_then(|upsert| upsert.outcome.as_ref().err());
         let lost = good_before.is_some() && good_after.is_none();
-        if before.is_some() && (after.is_none() || lost) {
-            plan.contents_gone.push((entity.row.id, source.clone()));
-        }
-        if after.is_some() && (body.is_some() || bad.is_some() || (failed_before && !failed_after)) {
-            plan.contents.push(ContentWrite {
-                entity_id: entity.row.id,
-                source: source.clone(),
-                body: body.clone(),
-                failed: bad.map(|bad| bad.raw.clone()),
-                error: bad.map(|bad| bad.error.clone()),
-            });
-        }
-        if body.is_some() || bad.is_some() || lost || failed_before != failed_after || before.is_some() != after.is_some() {
+        let body = match new_good.filter(|_| !same).and_then(|new| new.outcome.as_ref().ok()) {
+            Some(good) => Some(Some(good.body.clone())),
+            None => lost.then_some(None),
+        };
+        let failure = match newest_upsert.and_then(|upsert| upsert.outcome.as_ref().err()) {
+            Some(bad) => Some(Some(FailureWrite { raw: bad.raw.clone(), error: bad.error.clone() })),
+            None => (failed_before && !failed_after).then_some(None),
+        };
+        let is_rewritten = body.is_some() || failure.is_some() || before.is_some() != after.is_some();
+        if is_rewritten {
             rewritten.insert(source.clone());
+        }
+        let (entity_id, is_known) = (entity.row.id, before.is_some());
+        match after {
+            None if is_known => plan.contents_gone.push((entity_id, source.clone())),
+            Some(_) if is_rewritten => {
+                plan.contents.push(ContentWrite { entity_id, source: source.clone(), is_known, body, failure });
+            }
+            _ => {}
         }
         plan.claims.push(ClaimWrite { entity_id: entity.row.id, source: source.clone(), newest, hash: hash.cloned(), claim });
     }

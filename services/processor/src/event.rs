@@ -8,6 +8,9 @@ use catalog::process::{Model, Relation, process};
 use serde_json::Value;
 use std::time::UNIX_EPOCH;
 
+/// Bytes of a location key at most.
+const LOCATION_KEY_BYTES: usize = 2048;
+
 /// A message as it was understood.
 pub(crate) enum Loaded {
     /// It changes a claim.
@@ -87,7 +90,10 @@ pub(crate) fn load(item: &Item, names: &Names, model: &Model, limits: &Limits) -
         return Loaded::Dead(format!("header {}: this version of Callboard does not decide expected revisions", header::EXPECTED_REVISION));
     }
     let parsed = match operation.as_str() {
-        "upsert" | "import" => upsert(item, model, limits),
+        "upsert" | "import" => {
+            let provider_subject = item.subject().rsplit_once('.').map_or(item.subject(), |(provider, _)| provider);
+            upsert(item.payload(), item.header(header::LOCATION_KEY), provider_subject, model, limits)
+        }
         "delete" => parse_ref(item.payload()).map(|entity_ref| (entity_ref, Change::Delete)),
         "refresh" => parse_ref(item.payload()).map(|entity_ref| (entity_ref, Change::Refresh)),
         other => Err(format!("operation {other}: this version of Callboard does not know it")),
@@ -104,22 +110,28 @@ pub(crate) fn load(item: &Item, names: &Names, model: &Model, limits: &Limits) -
     }
 }
 
-fn upsert(item: &Item, model: &Model, limits: &Limits) -> Result<(String, Change), String> {
-    let unprocessed = entity::parse_entity(item.payload(), limits).map_err(|refusal| refusal.to_string())?;
-    let location_key = item.header(header::LOCATION_KEY).map(str::to_owned);
-    if location_key.as_ref().is_some_and(|key| key.len() > 2048) {
-        return Err(format!("header {}: expected at most 2048 bytes", header::LOCATION_KEY));
+/// An entity as a claim on its ref, processed.
+pub(crate) fn upsert(
+    payload: &[u8],
+    location_key: Option<&str>,
+    provider_subject: &str,
+    model: &Model,
+    limits: &Limits,
+) -> Result<(String, Change), String> {
+    let unprocessed = entity::parse_entity(payload, limits).map_err(|refusal| refusal.to_string())?;
+    if location_key.is_some_and(|key| key.len() > LOCATION_KEY_BYTES) {
+        return Err(format!("header {}: expected at most {LOCATION_KEY_BYTES} bytes", header::LOCATION_KEY));
     }
+    let location_key = location_key.map(str::to_owned);
     let entity_ref = unprocessed.entity_ref.to_string();
     // Under another model the same entity may give something else.
     let hash = format!("{}-{}", map_hash(&unprocessed.entity), model.fingerprint());
-    let provider_subject = item.subject().rsplit_once('.').map_or(item.subject(), |(provider, _)| provider);
     let outcome = match process(model, &unprocessed, provider_subject) {
         Ok(processed) => Ok(Good {
             body: serde_json::to_vec(&processed.entity).expect("a JSON tree can be written"),
             foreign: processed.foreign,
         }),
-        Err(error) => Err(Bad { raw: item.payload().to_vec(), error: error.to_status_item().to_string() }),
+        Err(error) => Err(Bad { raw: payload.to_vec(), error: error.to_status_item().to_string() }),
     };
     Ok((entity_ref, Change::Upsert(Upsert { location_key, hash, outcome })))
 }

@@ -10,6 +10,8 @@ mod error;
 mod event;
 mod metrics;
 mod relay;
+#[cfg(test)]
+mod order_test;
 
 pub use attach::attach;
 pub use error::Error;
@@ -63,15 +65,7 @@ pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
-    let processor = Processor {
-        bus: bus.clone(),
-        store,
-        config,
-        outbox_is_full: AtomicBool::new(false),
-        is_attaching: AtomicBool::new(false),
-        model,
-        metrics: Metrics::new(),
-    };
+    let processor = Processor::new(bus.clone(), store, model, config);
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -111,7 +105,8 @@ impl bus::Handler for Processor {
         let started = Instant::now();
         self.metrics.taken(items);
         let loaded: Vec<Loaded> = items.iter().map(|item| event::load(item, self.bus.names(), &self.model, &self.config.entity_limits)).collect();
-        let (plan, request) = self.decide_and_commit(lane, &loaded).await.map_err(verdict)?;
+        let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
+        let (plan, request) = self.decide_and_commit(lane.name, &events).await.map_err(verdict)?;
         if let Some(request) = request {
             self.announce(lane.name, &request).await;
         }
@@ -130,9 +125,13 @@ fn verdict(error: store::Error) -> Failure {
 }
 
 impl Processor {
+    fn new(bus: Bus, store: Store, model: Arc<Model>, config: Config) -> Self {
+        let (outbox_is_full, is_attaching) = (AtomicBool::new(false), AtomicBool::new(false));
+        Processor { bus, store, config, outbox_is_full, is_attaching, model, metrics: Metrics::new() }
+    }
+
     /// One transaction: entities locked in ref order, claims read and decided on, everything written, the outbox row last.
-    async fn decide_and_commit(&self, lane: &Lane, loaded: &[Loaded]) -> Result<(Plan, Option<Request>), store::Error> {
-        let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
+    async fn decide_and_commit(&self, lane: &str, events: &[&Event]) -> Result<(Plan, Option<Request>), store::Error> {
         if events.is_empty() {
             return Ok((Plan::default(), None));
         }
@@ -145,20 +144,20 @@ impl Processor {
         let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
         let position = merge.read_position(&self.bus.names().events_stream()).await?;
         let claims = merge.read_claims(&ids).await?;
-        let mut plan = decide::decide(entities, claims, &events, &position);
-        let (gone, new) = self.relations(&mut merge, &mut plan, &events).await?;
+        let mut plan = decide::decide(entities, claims, events, &position);
+        let (gone, new) = self.relations(&mut merge, &plan, events).await?;
 
         merge.write_claims(&plan.claims).await?;
         merge.write_contents(&plan.contents_gone, &plan.contents).await?;
         merge.write_relations(&gone, &new).await?;
         merge.write_entities(&plan.entities).await?;
         plan.to_stitch.extend(gone.iter().chain(&new).map(|relation| relation.subject_id));
-        let request = merge.commit(lane.name, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
+        let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
         Ok((plan, request))
     }
 
     /// What the entities of the plan say of others from now on, against what they said until now.
-    async fn relations(&self, merge: &mut Merge, plan: &mut Plan, events: &[&Event]) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
+    async fn relations(&self, merge: &mut Merge, plan: &Plan, events: &[&Event]) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
         let contents = match plan.takeovers.is_empty() {
             true => Default::default(),
             false => merge.read_contents(&plan.takeovers).await?,

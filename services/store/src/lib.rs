@@ -12,7 +12,7 @@ mod view;
 
 pub use connect::{Options, Store};
 pub use error::Error;
-pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Merge, RelationRow};
+pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, FailureWrite, Merge, RelationRow};
 pub use outbox::{OutboxRow, Request};
 pub use stitch::{Incoming, Shown, StateWrite, Stitching, StitchState};
 pub use streams::{SeenStream, StreamPosition};

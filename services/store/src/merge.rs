@@ -58,12 +58,21 @@ pub struct ContentWrite {
     pub entity_id: i64,
     /// The source.
     pub source: String,
-    /// New good content; none: what stands there stays.
-    pub body: Option<Vec<u8>>,
-    /// The newest event's content, where its processing failed.
-    pub failed: Option<Vec<u8>>,
-    /// Why, as a status item.
-    pub error: Option<String>,
+    /// Whether the claim has a row already, of which the half that is not given here stays.
+    pub is_known: bool,
+    /// The good content from now on, or that there is none any more.
+    pub body: Option<Option<Vec<u8>>>,
+    /// The failure of the newest event from now on, or that it did not fail.
+    pub failure: Option<Option<FailureWrite>>,
+}
+
+/// Why the newest event's processing failed.
+#[derive(Clone, Debug)]
+pub struct FailureWrite {
+    /// Its content as it came.
+    pub raw: Vec<u8>,
+    /// The error, as a status item.
+    pub error: String,
 }
 
 /// Who is shown, to be written.
@@ -204,14 +213,26 @@ impl Merge {
             let (ids, sources): (Vec<i64>, Vec<String>) = gone.iter().cloned().unzip();
             sqlx::query(include_str!("sql/clear_contents.sql")).bind(ids).bind(sources).execute(self.connection()).await?;
         }
-        if !new.is_empty() {
-            let ids: Vec<i64> = new.iter().map(|content| content.entity_id).collect();
-            let sources: Vec<&str> = new.iter().map(|content| content.source.as_str()).collect();
-            let bodies: Vec<Option<&[u8]>> = new.iter().map(|content| content.body.as_deref()).collect();
-            let failed: Vec<Option<&[u8]>> = new.iter().map(|content| content.failed.as_deref()).collect();
-            let errors: Vec<Option<&str>> = new.iter().map(|content| content.error.as_deref()).collect();
-            let statement = sqlx::query(include_str!("sql/write_contents.sql"));
-            statement.bind(ids).bind(sources).bind(bodies).bind(failed).bind(errors).execute(self.connection()).await?;
+        let (known, new): (Vec<&ContentWrite>, Vec<&ContentWrite>) = new.iter().partition(|content| content.is_known);
+        for (contents, text) in
+            [(known, include_str!("sql/change_contents.sql")), (new, include_str!("sql/write_contents.sql"))]
+        {
+            let Some(first) = contents.first() else { continue };
+            let failures: Vec<Option<&FailureWrite>> =
+                contents.iter().map(|content| content.failure.as_ref()?.as_ref()).collect();
+            let statement = sqlx::query(text)
+                .bind(contents.iter().map(|content| content.entity_id).collect::<Vec<_>>())
+                .bind(contents.iter().map(|content| content.source.as_str()).collect::<Vec<_>>())
+                .bind(contents.iter().map(|content| content.body.as_ref()?.as_deref()).collect::<Vec<_>>())
+                .bind(failures.iter().map(|failure| Some(failure.as_ref()?.raw.as_slice())).collect::<Vec<_>>())
+                .bind(failures.iter().map(|failure| Some(failure.as_ref()?.error.as_str())).collect::<Vec<_>>());
+            let statement = match first.is_known {
+                false => statement,
+                true => statement
+                    .bind(contents.iter().map(|content| content.body.is_some()).collect::<Vec<_>>())
+                    .bind(contents.iter().map(|content| content.failure.is_some()).collect::<Vec<_>>()),
+            };
+            statement.execute(self.connection()).await?;
         }
         Ok(())
     }
