@@ -47,7 +47,8 @@ impl Bus {
         let (counter, connections) = watch::channel(0);
         let client = dial(options, stop, Watcher::new(counter, &options.url)).await?;
         refuse_old_server(&client)?;
-        let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).ack_timeout(REQUEST_TIMEOUT).build(client.clone());
+        let jetstream =
+            ContextBuilder::new().timeout(REQUEST_TIMEOUT).ack_timeout(REQUEST_TIMEOUT).build(client.clone());
         Ok(Bus { client, jetstream, names, connections })
     }
 
@@ -95,7 +96,10 @@ async fn dial(options: &Options, stop: &Stop, watcher: Watcher) -> Result<async_
             )));
         }
         if options.patience.is_some_and(|patience| started.elapsed() >= patience) {
-            return Err(Error::Away(format!("nobody answers at {} ({error}). Is nats-server running there? CALLBOARD_NATS_URL names it", options.url)));
+            return Err(Error::Away(format!(
+                "nobody answers at {} ({error}). Is nats-server running there? CALLBOARD_NATS_URL names it",
+                options.url
+            )));
         }
         if !said {
             said = true;
@@ -173,7 +177,10 @@ impl Watcher {
                 }
             }
             async_nats::Event::SlowConsumer(subscription) => {
-                tracing::error!(subscription, "messages came faster than they were taken, and some were dropped; they will be delivered again");
+                tracing::error!(
+                    subscription,
+                    "messages came faster than they were taken, and some were dropped; they will be delivered again"
+                );
             }
             other => {
                 let text = other.to_string();

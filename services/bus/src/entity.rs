@@ -12,7 +12,13 @@ const UNPACKED_LIMIT: usize = 64 * 1024 * 1024;
 const TOMBSTONE_TTL: &str = "168h";
 
 /// The message that says how an entity is now; without a body, that it is gone.
-pub fn entity_record(bus: &Bus, entity_ref: &str, version: i64, revision: i64, content: Option<(&str, Vec<u8>)>) -> Record {
+pub fn entity_record(
+    bus: &Bus,
+    entity_ref: &str,
+    version: i64,
+    revision: i64,
+    content: Option<(&str, Vec<u8>)>,
+) -> Record {
     let subject = bus.names.entity(entity_ref);
     let stamp = |record: Record| record.with_header(header::VERSION, version).with_header(header::REVISION, revision);
     match content {

@@ -33,11 +33,15 @@ impl Error {
 pub(crate) fn from_api(error: &async_nats::jetstream::Error) -> Error {
     let description = error.to_string();
     match error.error_code().0 {
-        10071 | 10164 => Error::WrongLastSequence(
-            description.rsplit(|c: char| !c.is_ascii_digit()).find(|part| !part.is_empty()).and_then(|n| n.parse().ok()).unwrap_or(0),
-        ),
+        10071 | 10164 => Error::WrongLastSequence(named_sequence(&description)),
         10077 | 10047 | 10167 => Error::Full(description),
         _ if error.code() == 503 || error.code() == 429 => Error::Away(description),
         _ => Error::Unusable(format!("the broker refused: {description}")),
     }
+}
+
+/// "wrong last sequence: 17 (…)"
+fn named_sequence(description: &str) -> u64 {
+    let number = description.split_once("sequence: ").map_or("", |(_, rest)| rest);
+    number.split(|c: char| !c.is_ascii_digit()).next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }

@@ -17,13 +17,17 @@ impl Lanes {
     /// Both lanes of events.
     pub fn events(names: &Names) -> Lanes {
         let of = |operations: &[&str]| operations.iter().map(|operation| names.events_of(operation)).collect();
-        let consumers = vec![(Names::PROCESSOR, of(&Names::FRESH_OPERATIONS)), (Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS))];
+        let consumers = vec![
+            (Names::PROCESSOR, of(&Names::FRESH_OPERATIONS)),
+            (Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS)),
+        ];
         Lanes { stream: names.events_stream(), consumers }
     }
 
     /// Both lanes of stitch requests.
     pub fn stitch(names: &Names) -> Lanes {
-        let consumers = vec![(Names::STITCHER, vec![names.stitch("fresh")]), (Names::STITCHER_BULK, vec![names.stitch("bulk")])];
+        let consumers =
+            vec![(Names::STITCHER, vec![names.stitch("fresh")]), (Names::STITCHER_BULK, vec![names.stitch("bulk")])];
         Lanes { stream: names.stitch_stream(), consumers }
     }
 }
@@ -69,7 +73,9 @@ pub async fn strays_through(bus: &Bus, after: u64, through: u64) -> Result<u64, 
         let (subject, _) = subject.map_err(Error::away)?;
         let Some(reason) = stray_reason(&bus.names, &subject) else { continue };
         let mut from = after + 1;
-        while let Some(stray) = next_message(bus, &stream, from, &subject).await?.filter(|stray| stray.sequence <= through) {
+        while let Some(stray) =
+            next_message(bus, &stream, from, &subject).await?.filter(|stray| stray.sequence <= through)
+        {
             from = stray.sequence + 1;
             bury(bus, &stray, &reason).await?;
             count += 1;
@@ -81,9 +87,13 @@ pub async fn strays_through(bus: &Bus, after: u64, through: u64) -> Result<u64, 
 fn stray_reason(names: &Names, subject: &str) -> Option<String> {
     let known = "upsert, delete, refresh, import or snapshot";
     match names.parse_event(subject) {
-        None => Some(format!("subject {subject}: expected {}.events.<provider>.<operation>, the operation one of {known}", names.installation())),
+        None => Some(format!(
+            "subject {subject}: expected {}.events.<provider>.<operation>, the operation one of {known}",
+            names.installation()
+        )),
         Some((_, operation)) => {
-            let taken = Names::FRESH_OPERATIONS.contains(&operation.as_str()) || Names::BULK_OPERATIONS.contains(&operation.as_str());
+            let taken = Names::FRESH_OPERATIONS.contains(&operation.as_str())
+                || Names::BULK_OPERATIONS.contains(&operation.as_str());
             (!taken).then(|| format!("unknown operation \"{operation}\": expected {known}"))
         }
     }
@@ -100,7 +110,8 @@ async fn bury(bus: &Bus, stray: &Stray, reason: &str) -> Result<(), Error> {
         length: stray.payload.len(),
     };
     tracing::warn!(message.id = stray.sequence, subject = %stray.subject, reason, "dead letter");
-    dead_letter::publish(bus, &DeadLetter { stage: "processor", reason, sequence: stray.sequence, message: &message }).await
+    dead_letter::publish(bus, &DeadLetter { stage: "processor", reason, sequence: stray.sequence, message: &message })
+        .await
 }
 
 /// The first message from a sequence on that a filter takes, as the stream's leader has it.

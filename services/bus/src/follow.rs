@@ -130,7 +130,8 @@ impl Follower {
         let stream = self.bus.jetstream.get_stream(self.bus.names.entities_stream()).await.map_err(Error::away)?;
         let info = stream.cached_info();
         let identity = info.created.unix_timestamp_nanos();
-        let replaced = self.identity.is_some_and(|known| known != identity) || info.state.last_sequence < self.last_sequence;
+        let replaced =
+            self.identity.is_some_and(|known| known != identity) || info.state.last_sequence < self.last_sequence;
         if replaced {
             tracing::warn!(stream = info.config.name, "the entity stream is another one or went back; replaying it");
             self.last_sequence = 0;
@@ -150,7 +151,13 @@ impl Follower {
             ..pull::Config::default()
         };
         let consumer = stream.create_consumer(config).await.map_err(Error::away)?;
-        let messages = consumer.stream().max_messages_per_batch(1000).heartbeat(HEARTBEAT).expires(Duration::from_secs(30)).messages().await;
+        let messages = consumer
+            .stream()
+            .max_messages_per_batch(1000)
+            .heartbeat(HEARTBEAT)
+            .expires(Duration::from_secs(30))
+            .messages()
+            .await;
         self.messages = Some(messages.map_err(Error::away)?);
         let nothing_comes = consumer.cached_info().num_pending == 0;
         self.goal = Some(if nothing_comes { self.last_sequence } else { info.state.last_sequence });
@@ -166,7 +173,9 @@ impl Follower {
             self.last_sequence = sequence;
             match self.read(&message, sequence, published) {
                 Some(told) => self.told.push_back(told),
-                None => tracing::error!(message.id = sequence, subject = %message.subject, "a message of the entity stream cannot be read; passed over"),
+                None => {
+                    tracing::error!(message.id = sequence, subject = %message.subject, "a message of the entity stream cannot be read; passed over")
+                }
             }
         }
         // With nothing pending all is told, even if the last sequences of the goal were replaced meanwhile.

@@ -97,7 +97,13 @@ impl Names {
     pub fn entity(&self, entity_ref: &str) -> String {
         let (kind, rest) = entity_ref.split_once(':').unwrap_or(("", entity_ref));
         let (namespace, name) = rest.split_once('/').unwrap_or(("", rest));
-        format!("{}.entities.{}.{}.{}", self.installation, encode_token(kind), encode_token(namespace), encode_token(name))
+        format!(
+            "{}.entities.{}.{}.{}",
+            self.installation,
+            encode_token(kind),
+            encode_token(namespace),
+            encode_token(name)
+        )
     }
 
     /// The entity ref that such a subject stands for.
@@ -171,7 +177,13 @@ mod tests {
     #[test]
     fn tokens_round_trip() {
         for (text, token) in [
-            ("web", "web"), ("my.app", "my=2eapp"), ("a=b", "a=3db"), ("", "="), ("Ä b", "=c3=84=20b"), ("a_b-c", "a_b-c"), ("x*>", "x=2a=3e"),
+            ("web", "web"),
+            ("my.app", "my=2eapp"),
+            ("a=b", "a=3db"),
+            ("", "="),
+            ("Ä b", "=c3=84=20b"),
+            ("a_b-c", "a_b-c"),
+            ("x*>", "x=2a=3e"),
         ] {
             assert_eq!(encode_token(text), token);
             assert_eq!(decode_token(token).as_deref(), Some(text));
@@ -184,7 +196,10 @@ mod tests {
     fn subjects() {
         let names = Names::new("catalog").unwrap();
         assert_eq!(names.entity("component:default/my.app"), "catalog.entities.component.default.my=2eapp");
-        assert_eq!(names.parse_entity("catalog.entities.component.default.my=2eapp").as_deref(), Some("component:default/my.app"));
+        assert_eq!(
+            names.parse_entity("catalog.entities.component.default.my=2eapp").as_deref(),
+            Some("component:default/my.app")
+        );
         assert_eq!(names.parse_entity("catalog.entities.a.b"), None);
         for (subject, expected) in [
             ("catalog.events.p1.upsert", Some(("p1", "upsert"))),

@@ -117,10 +117,13 @@ pub async fn publish_at_once(bus: &Bus, records: &[Record]) -> Result<Published,
     };
     let reply = request(bus, first, headers(first, 1)).await?;
     if !reply.is_empty() {
-        return Err(parse_ack(&reply).err().unwrap_or_else(|| Error::Unusable("the stream takes no atomic batches".to_owned())));
+        return Err(parse_ack(&reply)
+            .err()
+            .unwrap_or_else(|| Error::Unusable("the stream takes no atomic batches".to_owned())));
     }
     for (index, record) in middle.iter().enumerate() {
-        let sent = bus.client.publish_with_headers(record.subject.clone(), headers(record, index + 2), record.payload.clone());
+        let sent =
+            bus.client.publish_with_headers(record.subject.clone(), headers(record, index + 2), record.payload.clone());
         sent.await.map_err(Error::away)?;
     }
     let mut commit = headers(last, records.len());
@@ -151,7 +154,8 @@ struct Ack {
 }
 
 fn parse_ack(reply: &[u8]) -> Result<Published, Error> {
-    let ack: Ack = serde_json::from_slice(reply).map_err(|error| Error::Unusable(format!("the broker's answer to a publish is no answer: {error}")))?;
+    let ack: Ack = serde_json::from_slice(reply)
+        .map_err(|error| Error::Unusable(format!("the broker's answer to a publish is no answer: {error}")))?;
     match (ack.error, ack.seq) {
         (Some(error), _) => Err(from_api(&error)),
         (None, Some(sequence)) => Ok(Published { sequence, duplicate: ack.duplicate }),

@@ -25,13 +25,23 @@ pub(crate) struct Wait {
 
 impl Wait {
     pub(crate) fn new(bus: &Bus, lane: &Lane) -> Wait {
-        Wait { bus: bus.clone(), stream: lane.stream.clone(), durable: lane.durable, received: Vec::new(), asked: None, backoff: Backoff::default(), said_away: false }
+        Wait {
+            bus: bus.clone(),
+            stream: lane.stream.clone(),
+            durable: lane.durable,
+            received: Vec::new(),
+            asked: None,
+            backoff: Backoff::default(),
+            said_away: false,
+        }
     }
 
     /// Returns when at least one message was received. Cancel-safe: the request stays out.
     pub(crate) async fn first(&mut self) {
         while self.received.is_empty() {
-            let asked = self.asked.get_or_insert_with(|| Box::pin(ask(self.bus.clone(), self.stream.clone(), self.durable, Ask::First)));
+            let asked = self
+                .asked
+                .get_or_insert_with(|| Box::pin(ask(self.bus.clone(), self.stream.clone(), self.durable, Ask::First)));
             let answer = asked.await;
             self.asked = None;
             match answer {
@@ -80,7 +90,9 @@ enum Ask {
 async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Result<Vec<Item>, Error> {
     let (messages, request, patience) = match ask {
         Ask::First => (1, format!(r#"{{"batch":1,"expires":{}}}"#, WAIT.as_nanos()), WAIT + GRACE),
-        Ask::Waiting { messages, bytes } => (messages, format!(r#"{{"batch":{messages},"no_wait":true,"max_bytes":{bytes}}}"#), GRACE),
+        Ask::Waiting { messages, bytes } => {
+            (messages, format!(r#"{{"batch":{messages},"no_wait":true,"max_bytes":{bytes}}}"#), GRACE)
+        }
     };
     let inbox = bus.client.new_inbox();
     let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(Error::away)?;
@@ -94,12 +106,18 @@ async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Resul
             Ok(None) | Err(_) => break,
         };
         match answer.status {
-            None | Some(StatusCode::OK) => items.extend(Item::new(Message { message: answer, context: bus.jetstream.clone() })),
+            None | Some(StatusCode::OK) => {
+                items.extend(Item::new(Message { message: answer, context: bus.jetstream.clone() }))
+            }
             // Nothing (more) waits; the time is over; or the next message would go over the bytes asked for.
             Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
             Some(_) if !items.is_empty() => break,
-            Some(StatusCode::NO_RESPONDERS) => return Err(Error::away(format!("there is no consumer {durable} on stream {stream}"))),
-            Some(status) => return Err(Error::away(format!("{durable}: {status} {}", answer.description.unwrap_or_default()))),
+            Some(StatusCode::NO_RESPONDERS) => {
+                return Err(Error::away(format!("there is no consumer {durable} on stream {stream}")));
+            }
+            Some(status) => {
+                return Err(Error::away(format!("{durable}: {status} {}", answer.description.unwrap_or_default())));
+            }
         }
     }
     Ok(items)

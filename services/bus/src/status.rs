@@ -44,7 +44,8 @@ pub struct ConsumerStatus {
 /// # Errors
 /// [`Error::Away`], also where there is no such stream.
 pub async fn stream_status(bus: &Bus, stream: &str) -> Result<StreamStatus, Error> {
-    let found = bus.jetstream.get_stream(stream).await.map_err(|error| Error::Away(format!("stream {stream}: {error}")))?;
+    let found =
+        bus.jetstream.get_stream(stream).await.map_err(|error| Error::Away(format!("stream {stream}: {error}")))?;
     Ok(status(found.cached_info()))
 }
 
@@ -84,7 +85,9 @@ pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<
         Ok(message) => Ok(Some(message.time.into())),
         Err(error) => match error.kind() {
             RawMessageErrorKind::NoMessageFound => Ok(None),
-            RawMessageErrorKind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM || api.code() == 404 => Ok(None),
+            RawMessageErrorKind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM || api.code() == 404 => {
+                Ok(None)
+            }
             RawMessageErrorKind::JetStream(api) if api.code() == 400 => Ok(None),
             _ => Err(Error::Away(format!("stream {stream}: {error}"))),
         },
@@ -97,7 +100,10 @@ pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<
 /// [`Error::Away`], also where there is no such consumer.
 pub async fn consumer_status(bus: &Bus, stream: &str, durable: &str) -> Result<ConsumerStatus, Error> {
     let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    let info = handle.consumer_info(durable).await.map_err(|error| Error::Away(format!("consumer {durable} of {stream}: {error}")))?;
+    let info = handle
+        .consumer_info(durable)
+        .await
+        .map_err(|error| Error::Away(format!("consumer {durable} of {stream}: {error}")))?;
     let mut status = ConsumerStatus {
         pending: info.num_pending,
         in_flight: info.num_ack_pending as u64,
@@ -125,10 +131,16 @@ pub async fn unsettled(bus: &Bus, stream: &str, durable: &str) -> Result<u64, Er
     Ok(info.num_pending + info.num_ack_pending as u64)
 }
 
-async fn oldest(stream: &async_nats::jetstream::stream::Stream<()>, filters: &[String], acknowledged: u64) -> Option<Duration> {
+async fn oldest(
+    stream: &async_nats::jetstream::stream::Stream<()>,
+    filters: &[String],
+    acknowledged: u64,
+) -> Option<Duration> {
     let mut oldest: Option<SystemTime> = None;
     for filter in filters {
-        if let Ok(message) = stream.raw_message_builder().sequence(acknowledged + 1).next_by_subject(filter.as_str()).send().await {
+        if let Ok(message) =
+            stream.raw_message_builder().sequence(acknowledged + 1).next_by_subject(filter.as_str()).send().await
+        {
             let stored = SystemTime::from(message.time);
             oldest = Some(oldest.map_or(stored, |known| known.min(stored)));
         }

@@ -22,7 +22,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { replicas: 1, events_bytes: 4 << 30, stitch_bytes: 1 << 30, dead_letters_bytes: 256 << 20, ack_wait: Duration::from_secs(30) }
+        Limits {
+            replicas: 1,
+            events_bytes: 4 << 30,
+            stitch_bytes: 1 << 30,
+            dead_letters_bytes: 256 << 20,
+            ack_wait: Duration::from_secs(30),
+        }
     }
 }
 
@@ -86,7 +92,11 @@ async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
             if drift.is_empty() {
                 return Ok(());
             }
-            tracing::warn!(stream = name, drift = drift.join("; "), "the stream is not as configured; bringing it up to date");
+            tracing::warn!(
+                stream = name,
+                drift = drift.join("; "),
+                "the stream is not as configured; bringing it up to date"
+            );
             let config = Config { metadata: stream.cached_info().config.metadata.clone(), ..wanted };
             let updated = bus.jetstream.update_stream(config).await;
             updated.map(drop).map_err(|error| refused(&name, &error))
@@ -94,7 +104,9 @@ async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
         Err(error) => {
             use async_nats::jetstream::context::GetStreamErrorKind as Kind;
             match error.kind() {
-                Kind::JetStream(api) if api.error_code().0 == crate::status::NO_SUCH_STREAM => create_stream(bus, wanted).await,
+                Kind::JetStream(api) if api.error_code().0 == crate::status::NO_SUCH_STREAM => {
+                    create_stream(bus, wanted).await
+                }
                 Kind::JetStream(api) => Err(Error::Unusable(format!("cannot look at stream {name}: {api}"))),
                 _ => Err(Error::Away(format!("cannot look at stream {name}: {error}"))),
             }
@@ -112,7 +124,9 @@ fn refused(name: &str, error: &async_nats::jetstream::context::CreateStreamError
     match error.kind() {
         Kind::TimedOut => Error::Away(format!("stream {name}: {error}")),
         Kind::JetStream(api) if api.code() == 503 => Error::Away(format!("stream {name}: {api}")),
-        _ => Error::Unusable(format!("the broker does not make stream {name} as it must be: {error}. Is JetStream on, and is there room for it?")),
+        _ => Error::Unusable(format!(
+            "the broker does not make stream {name} as it must be: {error}. Is JetStream on, and is there room for it?"
+        )),
     }
 }
 
@@ -128,7 +142,11 @@ fn stream_drift(found: &Config, wanted: &Config) -> Vec<String> {
     compare("replicas", found.num_replicas.to_string(), wanted.num_replicas.to_string());
     compare("max_bytes", found.max_bytes.to_string(), wanted.max_bytes.to_string());
     compare("max_age", format!("{:?}", found.max_age), format!("{:?}", wanted.max_age));
-    compare("max_msgs_per_subject", found.max_messages_per_subject.to_string(), wanted.max_messages_per_subject.to_string());
+    compare(
+        "max_msgs_per_subject",
+        found.max_messages_per_subject.to_string(),
+        wanted.max_messages_per_subject.to_string(),
+    );
     compare("duplicate_window", format!("{:?}", found.duplicate_window), format!("{:?}", wanted.duplicate_window));
     compare("allow_direct", found.allow_direct.to_string(), wanted.allow_direct.to_string());
     compare("allow_atomic", found.allow_atomic_publish.to_string(), wanted.allow_atomic_publish.to_string());
@@ -175,7 +193,9 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
     let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
     if let Ok(info) = handle.consumer_info(&durable).await {
         let mut drift = Vec::new();
-        if info.config.filter_subjects != wanted.filter_subjects && info.config.filter_subject != wanted.filter_subjects.join(",") {
+        if info.config.filter_subjects != wanted.filter_subjects
+            && info.config.filter_subject != wanted.filter_subjects.join(",")
+        {
             drift.push(format!("filters are {:?}, must be {:?}", info.config.filter_subjects, wanted.filter_subjects));
         }
         if info.config.ack_wait != wanted.ack_wait {
@@ -187,7 +207,12 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
         if drift.is_empty() {
             return Ok(());
         }
-        tracing::warn!(stream, consumer = durable, drift = drift.join("; "), "the consumer is not as configured; bringing it up to date");
+        tracing::warn!(
+            stream,
+            consumer = durable,
+            drift = drift.join("; "),
+            "the consumer is not as configured; bringing it up to date"
+        );
         wanted.deliver_policy = info.config.deliver_policy;
     }
     let made = bus.jetstream.create_consumer_on_stream(wanted, stream).await;
@@ -206,5 +231,10 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
 pub async fn purge_through(bus: &Bus, stream: &str, sequence: u64) -> Result<(), Error> {
     let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
     // The broker purges up to, not including, the sequence; beyond its end it would move the count of sequences on.
-    handle.purge().sequence(sequence + 1).await.map(drop).map_err(|error| Error::Away(format!("purging {stream}: {error}")))
+    handle
+        .purge()
+        .sequence(sequence + 1)
+        .await
+        .map(drop)
+        .map_err(|error| Error::Away(format!("purging {stream}: {error}")))
 }

@@ -53,7 +53,8 @@ pub struct Item {
 impl Item {
     pub(crate) fn new(message: Message) -> Option<Item> {
         let info = message.info().ok()?;
-        let (sequence, deliveries, published) = (info.stream_sequence, info.delivered, SystemTime::from(info.published));
+        let (sequence, deliveries, published) =
+            (info.stream_sequence, info.delivered, SystemTime::from(info.published));
         Some(Item { sequence, deliveries, published, message: message.message })
     }
 
@@ -128,9 +129,18 @@ impl<'a, H: Handler> Worker<'a, H> {
     pub fn new(bus: &Bus, handler: &'a H, lanes: Vec<Lane>, ack_wait: Duration, stop: &Stop) -> Self {
         let meter = opentelemetry::global::meter("callboard");
         let counters = Counters {
-            redelivered: meter.u64_counter("callboard.messages.redelivered").with_description("Messages delivered to a worker more than once").build(),
-            dead: meter.u64_counter("callboard.messages.dead").with_description("Messages that became dead letters").build(),
-            unconfirmed: meter.u64_counter("callboard.acks.unconfirmed").with_description("Acknowledgements that the broker did not confirm; the message comes again").build(),
+            redelivered: meter
+                .u64_counter("callboard.messages.redelivered")
+                .with_description("Messages delivered to a worker more than once")
+                .build(),
+            dead: meter
+                .u64_counter("callboard.messages.dead")
+                .with_description("Messages that became dead letters")
+                .build(),
+            unconfirmed: meter
+                .u64_counter("callboard.acks.unconfirmed")
+                .with_description("Acknowledgements that the broker did not confirm; the message comes again")
+                .build(),
         };
         Worker { bus: bus.clone(), handler, lanes, heartbeat: ack_wait / 3, stop: stop.clone(), counters }
     }
@@ -188,13 +198,17 @@ impl<'a, H: Handler> Worker<'a, H> {
         if redelivered > 0 {
             self.counters.redelivered.add(redelivered, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
         }
-        let (suspicious, ordinary): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| item.deliveries > SUSPICIOUS_DELIVERIES);
+        let (suspicious, ordinary): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| item.deliveries > SUSPICIOUS_DELIVERIES);
         if !ordinary.is_empty() {
             self.handle(lane, &ordinary).await;
         }
         for item in suspicious {
             if item.deliveries > HOPELESS_DELIVERIES {
-                let reason = format!("delivered {} times without an outcome: each worker that took it was lost", item.deliveries - 1);
+                let reason = format!(
+                    "delivered {} times without an outcome: each worker that took it was lost",
+                    item.deliveries - 1
+                );
                 self.finish(&item, Outcome::Dead(reason)).await;
             } else {
                 self.handle(lane, std::slice::from_ref(&item)).await;
@@ -221,7 +235,12 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.finish(item, Outcome::Dead(format!("failed {ATTEMPTS} times, alone: {failure}"))).await;
                 continue;
             }
-            tracing::warn!(stage = self.handler.stage(), messages = part.len(), failure, "a batch failed; splitting it");
+            tracing::warn!(
+                stage = self.handler.stage(),
+                messages = part.len(),
+                failure,
+                "a batch failed; splitting it"
+            );
             let (first, second) = part.split_at(part.len() / 2);
             parts.extend([second, first]);
         }
@@ -248,7 +267,12 @@ impl<'a, H: Handler> Worker<'a, H> {
                 }
                 Err(Failure::Away(what)) => {
                     if !std::mem::replace(&mut said_away, true) {
-                        tracing::warn!(stage = self.handler.stage(), what, "waiting, with {} messages in hand", items.len());
+                        tracing::warn!(
+                            stage = self.handler.stage(),
+                            what,
+                            "waiting, with {} messages in hand",
+                            items.len()
+                        );
                     }
                 }
                 Err(Failure::Collision(what)) if collisions < COLLISIONS => {
@@ -302,16 +326,25 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// A dead letter is on disk before its message is acknowledged.
     async fn bury(&self, item: &Item, reason: &str) {
-        let letter = DeadLetter { stage: self.handler.stage(), reason, sequence: item.sequence, message: &item.message };
+        let letter =
+            DeadLetter { stage: self.handler.stage(), reason, sequence: item.sequence, message: &item.message };
         let mut backoff = Backoff::default();
-        while let Err(error) = self.with_heartbeat(std::slice::from_ref(item), dead_letter::publish(&self.bus, &letter)).await {
+        while let Err(error) =
+            self.with_heartbeat(std::slice::from_ref(item), dead_letter::publish(&self.bus, &letter)).await
+        {
             tracing::warn!(message.id = item.sequence, %error, "a dead letter cannot be written; trying again");
             if !self.with_heartbeat(std::slice::from_ref(item), self.stop.sleep(backoff.pause())).await {
                 return self.respond(item, "-NAK").await;
             }
         }
         self.counters.dead.add(1, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
-        tracing::warn!(message.id = item.sequence, message.deliveries = item.deliveries, subject = item.subject(), reason, "dead letter");
+        tracing::warn!(
+            message.id = item.sequence,
+            message.deliveries = item.deliveries,
+            subject = item.subject(),
+            reason,
+            "dead letter"
+        );
         self.respond(item, "+ACK").await;
     }
 

@@ -1,4 +1,5 @@
 //! The pipeline on real servers, all roles in this process: what is published over NATS comes out stitched, whatever the order.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 mod support;
 
@@ -68,7 +69,9 @@ async fn what_breaks_a_rule_keeps_the_last_good_version_with_its_error() {
     let mut bad = component("web", "team-b");
     bad["metadata"]["tags"] = json!(["Not Lower"]);
     pipeline.upsert("p1", &bad).await;
-    pipeline.upsert("p1", &json!({"apiVersion": "backstage.io/v1alpha1", "kind": "Spaceship", "metadata": {"name": "x"}})).await;
+    pipeline
+        .upsert("p1", &json!({"apiVersion": "backstage.io/v1alpha1", "kind": "Spaceship", "metadata": {"name": "x"}}))
+        .await;
     pipeline.settle().await;
     let web = pipeline.entity("component:default/web").expect("the last good version stays");
     assert_eq!(web["spec"]["owner"], "team-a");
@@ -97,7 +100,11 @@ async fn what_can_never_be_a_claim_is_a_dead_letter_and_its_neighbours_are_appli
         (format!("{name}.events.p1.upsert"), br#"{"kind":"Component"}"#.to_vec(), "metadata"),
         (format!("{name}.events.p1.upsert"), br#"{"metadata":{"name":"x"}}"#.to_vec(), "kind"),
         (format!("{name}.events.p1.upsert"), br#"{"kind":"A","metadata":{"name":"a\u0000b"}}"#.to_vec(), "U+0000"),
-        (format!("{name}.events.p1.upsert"), format!(r#"{{"kind":"A","metadata":{{"name":"x","y":{deep}}}}}"#).into_bytes(), "deep"),
+        (
+            format!("{name}.events.p1.upsert"),
+            format!(r#"{{"kind":"A","metadata":{{"name":"x","y":{deep}}}}}"#).into_bytes(),
+            "deep",
+        ),
         (format!("{name}.events.p1.upsert"), vec![b' '; 600 * 1024], "524288"),
         (format!("{name}.events.p1.delete"), b"{}".to_vec(), "entityRef"),
         (format!("{name}.events.p1.teleport"), b"{}".to_vec(), "teleport"),
@@ -114,7 +121,10 @@ async fn what_can_never_be_a_claim_is_a_dead_letter_and_its_neighbours_are_appli
     let letters = pipeline.dead_letters().await;
     assert_eq!(letters.len(), bad.len(), "{letters:#?}");
     for (index, (subject, payload, word)) in bad.iter().enumerate() {
-        let letter = letters.iter().find(|letter| letter.original("X-Mine") == Some(&index.to_string())).expect("one letter each");
+        let letter = letters
+            .iter()
+            .find(|letter| letter.original("X-Mine") == Some(&index.to_string()))
+            .expect("one letter each");
         assert!(letter.reason.contains(word), "{subject}: {}", letter.reason);
         assert_eq!((&letter.subject, &letter.payload), (subject, payload), "the original is kept");
     }
@@ -143,7 +153,13 @@ async fn a_stitcher_that_died_between_publish_and_commit_is_made_good() {
     pipeline.settle().await;
     // What such a death leaves: a message in the stream that the stitch state does not know.
     let version = pipeline.version("component:default/web") + 1_000_000;
-    let stray = bus::entity_record(&pipeline.bus, "component:default/web", version, 1, Some(("no-hash-of-ours", b"{}".to_vec())));
+    let stray = bus::entity_record(
+        &pipeline.bus,
+        "component:default/web",
+        version,
+        1,
+        Some(("no-hash-of-ours", b"{}".to_vec())),
+    );
     bus::publish(&pipeline.bus, &stray).await.expect("the broker takes it");
     pipeline.upsert("p1", &component("web", "team-b")).await;
     pipeline.settle().await;

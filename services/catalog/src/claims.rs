@@ -88,10 +88,7 @@ impl Claim {
     }
 
     fn insert(&mut self, head: Head) -> bool {
-        match self
-            .heads
-            .binary_search_by_key(&head.revision, |known| known.revision)
-        {
+        match self.heads.binary_search_by_key(&head.revision, |known| known.revision) {
             Ok(_) => false,
             Err(place) => {
                 self.heads.insert(place, head);
@@ -102,12 +99,7 @@ impl Claim {
 
     fn settle(&mut self, floor: Revision) {
         let split = self.heads.partition_point(|head| head.revision <= floor);
-        self.settled = self
-            .heads
-            .drain(..split)
-            .collect::<Vec<_>>()
-            .iter()
-            .fold(self.settled.take(), apply);
+        self.settled = self.heads.drain(..split).collect::<Vec<_>>().iter().fold(self.settled.take(), apply);
     }
 }
 
@@ -115,18 +107,11 @@ fn apply(before: Option<Standing>, head: &Head) -> Option<Standing> {
     let Operation::Claim { key, good } = &head.operation else {
         return None;
     };
-    let since = before
-        .as_ref()
-        .and_then(|standing| standing.since)
-        .unwrap_or(head.revision);
+    let since = before.as_ref().and_then(|standing| standing.since).unwrap_or(head.revision);
     Some(Standing {
         newest: head.revision,
         key: key.clone(),
-        good: if *good {
-            Some(head.revision)
-        } else {
-            before.and_then(|standing| standing.good)
-        },
+        good: if *good { Some(head.revision) } else { before.and_then(|standing| standing.good) },
         since: key.is_some().then_some(since),
     })
 }
@@ -156,19 +141,13 @@ impl Claims {
             return Inserted::Duplicate;
         }
         let claim = self.by_source.entry(source.to_owned()).or_default();
-        if claim.insert(head) {
-            Inserted::New
-        } else {
-            Inserted::Duplicate
-        }
+        if claim.insert(head) { Inserted::New } else { Inserted::Duplicate }
     }
 
     /// Folds every event up to the floor into what is settled. Changes neither the winner nor the incarnation.
     pub fn settle(&mut self, floor: Revision) {
         self.settled_born = self.born_through(floor);
-        self.by_source
-            .values_mut()
-            .for_each(|claim| claim.settle(floor));
+        self.by_source.values_mut().for_each(|claim| claim.settle(floor));
     }
 
     /// The revision with which the entity's present incarnation began; none: no source claims it.
@@ -185,13 +164,7 @@ impl Claims {
                 present.insert(source);
             }
             let above = claim.heads.iter().filter(|head| head.revision <= last);
-            heads.extend(above.map(|head| {
-                (
-                    head.revision,
-                    source.as_str(),
-                    head.operation != Operation::Withdrawal,
-                )
-            }));
+            heads.extend(above.map(|head| (head.revision, source.as_str(), head.operation != Operation::Withdrawal)));
         }
         heads.sort_unstable();
         let mut born = self.settled_born.filter(|_| !present.is_empty());
@@ -215,22 +188,15 @@ impl Claims {
     /// If any claim has a key, the key whose claims include the lowest `since` wins (who was first keeps it), and within it
     /// the newest claim. Else the newest keyless claim. The other sources wait; the next takes over when the winner withdraws.
     pub fn winner(&self) -> Option<(&str, Standing)> {
-        let standing: Vec<(&str, Standing)> = self
-            .by_source
-            .iter()
-            .filter_map(|(source, claim)| Some((source.as_str(), claim.standing()?)))
-            .collect();
+        let standing: Vec<(&str, Standing)> =
+            self.by_source.iter().filter_map(|(source, claim)| Some((source.as_str(), claim.standing()?))).collect();
         let first = standing
             .iter()
             .filter(|(_, claim)| claim.key.is_some())
             .min_by_key(|(source, claim)| (claim.since, *source));
         let key = first.map(|(_, claim)| claim.key.clone());
-        let eligible = standing
-            .iter()
-            .filter(|(_, claim)| key.as_ref().is_none_or(|key| claim.key == *key));
-        eligible
-            .max_by_key(|(source, claim)| (claim.newest, *source))
-            .cloned()
+        let eligible = standing.iter().filter(|(_, claim)| key.as_ref().is_none_or(|key| claim.key == *key));
+        eligible.max_by_key(|(source, claim)| (claim.newest, *source)).cloned()
     }
 }
 
@@ -255,10 +221,7 @@ mod tests {
             "!" => Operation::Claim { key, good: false },
             _ => Operation::Withdrawal,
         };
-        Head {
-            revision,
-            operation,
-        }
+        Head { revision, operation }
     }
 
     #[test]
@@ -292,16 +255,8 @@ mod tests {
         ] {
             let claims = claims(events);
             let found = claims.winner();
-            assert_eq!(
-                found.as_ref().map_or("", |(source, _)| source),
-                winner,
-                "winner of {events}"
-            );
-            assert_eq!(
-                found.and_then(|(_, standing)| standing.good),
-                good,
-                "good content of {events}"
-            );
+            assert_eq!(found.as_ref().map_or("", |(source, _)| source), winner, "winner of {events}");
+            assert_eq!(found.and_then(|(_, standing)| standing.good), good, "good content of {events}");
             assert_eq!(claims.born(), born, "incarnation of {events}");
         }
     }
@@ -327,18 +282,12 @@ mod tests {
     }
 
     fn event() -> impl Strategy<Value = (String, Operation)> {
-        let key = proptest::option::of(proptest::sample::select(vec![
-            "K".to_owned(),
-            "L".to_owned(),
-        ]));
+        let key = proptest::option::of(proptest::sample::select(vec!["K".to_owned(), "L".to_owned()]));
         let operation = prop_oneof![
             3 => (key, prop::bool::weighted(0.8)).prop_map(|(key, good)| Operation::Claim { key, good }),
             1 => Just(Operation::Withdrawal),
         ];
-        (
-            proptest::sample::select(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]),
-            operation,
-        )
+        (proptest::sample::select(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]), operation)
     }
 
     proptest! {

@@ -28,7 +28,10 @@ pub async fn attach(bus: &Bus, store: &Store, limits: &Limits, stop: &Stop) -> R
             Ok(()) => return Ok(Attached::Ready),
             Err(error) => error,
         };
-        let hopeless = matches!(&error, Error::Bus(bus::Error::Unusable(_)) | Error::Store(store::Error::Unusable(_) | store::Error::Refused(_)));
+        let hopeless = matches!(
+            &error,
+            Error::Bus(bus::Error::Unusable(_)) | Error::Store(store::Error::Unusable(_) | store::Error::Refused(_))
+        );
         if hopeless {
             return Err(error);
         }
@@ -83,7 +86,10 @@ async fn compare(bus: &Bus, store: &Store, stream: &str, known: &StreamPosition)
         Some(status) => seen(status),
     };
     let went_back = seen.created != known.created && known.created != 0 || seen.last_sequence < known.last_sequence;
-    let is_another = went_back || bus::stored_at(bus, stream, known.last_sequence).await?.is_some_and(|at| nanoseconds(at) != known.last_stored);
+    let is_another = went_back
+        || bus::stored_at(bus, stream, known.last_sequence)
+            .await?
+            .is_some_and(|at| nanoseconds(at) != known.last_stored);
     if !is_another {
         return Ok(());
     }

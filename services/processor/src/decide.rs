@@ -45,7 +45,12 @@ struct Entity {
 }
 
 /// Decides what the events do. The rows are locked, and the floor was read after that.
-pub(crate) fn decide(entities: Vec<EntityRow>, (floor, rows): (Revision, Vec<ClaimRow>), events: &[&Event], position: &StreamPosition) -> Plan {
+pub(crate) fn decide(
+    entities: Vec<EntityRow>,
+    (floor, rows): (Revision, Vec<ClaimRow>),
+    events: &[&Event],
+    position: &StreamPosition,
+) -> Plan {
     let mut plan = Plan { lowest_revision: Revision::MAX, ..Plan::default() };
     let mut places = HashMap::new();
     let mut found: Vec<Entity> = Vec::with_capacity(entities.len());
@@ -69,7 +74,8 @@ pub(crate) fn decide(entities: Vec<EntityRow>, (floor, rows): (Revision, Vec<Cla
             entity.claims.by_source.insert(row.source, row.claim);
         }
     }
-    let by_ref: HashMap<String, usize> = found.iter().enumerate().map(|(place, entity)| (entity.row.entity_ref.clone(), place)).collect();
+    let by_ref: HashMap<String, usize> =
+        found.iter().enumerate().map(|(place, entity)| (entity.row.entity_ref.clone(), place)).collect();
     for (index, event) in events.iter().enumerate() {
         if let Some(place) = by_ref.get(&event.entity_ref) {
             insert(&mut found[*place], index, event, position.revision(event.sequence, event.stored), floor, &mut plan);
@@ -127,8 +133,14 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
     for (source, before) in &entity.before {
         let claim = entity.claims.by_source[source].clone();
         let after = claim.standing();
-        let newest_inserted = entity.inserted.keys().filter(|(of, _)| of == source).map(|(_, revision)| *revision).max();
-        let newest = after.as_ref().map(|standing| standing.newest).or(claim.newest_head()).or(newest_inserted).unwrap_or_default();
+        let newest_inserted =
+            entity.inserted.keys().filter(|(of, _)| of == source).map(|(_, revision)| *revision).max();
+        let newest = after
+            .as_ref()
+            .map(|standing| standing.newest)
+            .or(claim.newest_head())
+            .or(newest_inserted)
+            .unwrap_or_default();
         let known_hash = entity.hashes.get(source);
         let newest_upsert = upsert(source, after.as_ref().map(|standing| standing.newest));
         let hash = newest_upsert.map(|upsert| &upsert.hash).or(known_hash).filter(|_| after.is_some());
@@ -139,7 +151,9 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
         let failed_after = after.as_ref().is_some_and(Standing::failed);
         let new_good = upsert(source, good_after);
         // Byte for byte what is shown already: only the claim moves on.
-        let same = new_good.is_some_and(|new| good_before.is_some() && !failed_before && !failed_after && known_hash == Some(&new.hash));
+        let same = new_good.is_some_and(|new| {
+            good_before.is_some() && !failed_before && !failed_after && known_hash == Some(&new.hash)
+        });
         let lost = good_before.is_some() && good_after.is_none();
         let body = match new_good.filter(|_| !same).and_then(|new| new.outcome.as_ref().ok()) {
             Some(good) => Some(Some(good.body.clone())),
@@ -161,7 +175,13 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
             }
             _ => {}
         }
-        plan.claims.push(ClaimWrite { entity_id: entity.row.id, source: source.clone(), newest, hash: hash.cloned(), claim });
+        plan.claims.push(ClaimWrite {
+            entity_id: entity.row.id,
+            source: source.clone(),
+            newest,
+            hash: hash.cloned(),
+            claim,
+        });
     }
     entity.rewritten = rewritten;
 }
@@ -184,7 +204,11 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
         plan.to_stitch.insert(row.id);
     }
     if !changed {
-        let moved = entity.inserted.values().filter(|index| matches!(&events[**index].change, Change::Upsert(upsert) if upsert.outcome.is_ok())).count() as u64;
+        let moved = entity
+            .inserted
+            .values()
+            .filter(|index| matches!(&events[**index].change, Change::Upsert(upsert) if upsert.outcome.is_ok()))
+            .count() as u64;
         plan.changed -= moved;
         plan.unchanged += moved;
     }
@@ -222,8 +246,16 @@ pub(crate) fn said_of_others(
         said.extend(good.iter().flat_map(|good| &good.foreign).map(|relation| (*id, relation.clone())));
     }
     for (id, source) in &plan.takeovers {
-        let body = contents.remove(id).flatten().ok_or_else(|| store::Error::Damaged(format!("the claim of {source} on entity {id} has no content")))?;
-        said.extend(foreign_of(&body, model).map_err(|what| store::Error::Damaged(format!("the content of {source} on entity {id}: {what}")))?.into_iter().map(|relation| (*id, relation)));
+        let body = contents
+            .remove(id)
+            .flatten()
+            .ok_or_else(|| store::Error::Damaged(format!("the claim of {source} on entity {id} has no content")))?;
+        said.extend(
+            foreign_of(&body, model)
+                .map_err(|what| store::Error::Damaged(format!("the content of {source} on entity {id}: {what}")))?
+                .into_iter()
+                .map(|relation| (*id, relation)),
+        );
     }
     Ok(said)
 }
@@ -244,8 +276,15 @@ pub(crate) fn relation_changes(
 ) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
     let mut now = HashSet::with_capacity(said.len());
     for (originator_id, relation) in said {
-        let subject_id = *ids.get(&relation.source_ref).ok_or_else(|| store::Error::Damaged(format!("{} has no row", relation.source_ref)))?;
-        now.insert(RelationRow { originator_id, subject_id, relation_type: relation.relation_type, target_ref: relation.target_ref });
+        let subject_id = *ids
+            .get(&relation.source_ref)
+            .ok_or_else(|| store::Error::Damaged(format!("{} has no row", relation.source_ref)))?;
+        now.insert(RelationRow {
+            originator_id,
+            subject_id,
+            relation_type: relation.relation_type,
+            target_ref: relation.target_ref,
+        });
     }
     let mut gone = Vec::new();
     for row in before {

@@ -87,7 +87,10 @@ pub(crate) fn load(item: &Item, names: &Names, model: &Model, limits: &Limits) -
         return Loaded::Dead(format!("subject {} names no provider and operation", item.subject()));
     };
     if item.header(header::EXPECTED_REVISION).is_some() {
-        return Loaded::Dead(format!("header {}: this version of Callboard does not decide expected revisions", header::EXPECTED_REVISION));
+        return Loaded::Dead(format!(
+            "header {}: this version of Callboard does not decide expected revisions",
+            header::EXPECTED_REVISION
+        ));
     }
     let parsed = match operation.as_str() {
         "upsert" | "import" => {
@@ -101,7 +104,10 @@ pub(crate) fn load(item: &Item, names: &Names, model: &Model, limits: &Limits) -
     match parsed {
         Ok((entity_ref, change)) => Loaded::Event(Event {
             sequence: item.sequence,
-            stored: item.published.duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)),
+            stored: item
+                .published
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)),
             entity_ref,
             source: format!("provider:{provider}"),
             change,

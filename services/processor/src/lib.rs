@@ -9,9 +9,9 @@ mod decide;
 mod error;
 mod event;
 mod metrics;
-mod relay;
 #[cfg(test)]
 mod order_test;
+mod relay;
 
 pub use attach::attach;
 pub use error::Error;
@@ -104,7 +104,10 @@ impl bus::Handler for Processor {
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let started = Instant::now();
         self.metrics.taken(items);
-        let loaded: Vec<Loaded> = items.iter().map(|item| event::load(item, self.bus.names(), &self.model, &self.config.entity_limits)).collect();
+        let loaded: Vec<Loaded> = items
+            .iter()
+            .map(|item| event::load(item, self.bus.names(), &self.model, &self.config.entity_limits))
+            .collect();
         let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
         let (plan, request) = self.decide_and_commit(lane.name, &events).await.map_err(verdict)?;
         if let Some(request) = request {
@@ -137,7 +140,8 @@ impl Processor {
         }
         let changed: BTreeSet<&str> = events.iter().map(|event| event.entity_ref.as_str()).collect();
         let others = events.iter().flat_map(|event| event.foreign()).map(|relation| relation.source_ref.as_str());
-        let named: Vec<String> = changed.iter().copied().chain(others).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
+        let named: Vec<String> =
+            changed.iter().copied().chain(others).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
         let changed: Vec<String> = changed.into_iter().map(str::to_owned).collect();
 
         let (mut merge, entities) = self.store.merge(&named, &changed).await?;
@@ -157,7 +161,12 @@ impl Processor {
     }
 
     /// What the entities of the plan say of others from now on, against what they said until now.
-    async fn relations(&self, merge: &mut Merge, plan: &Plan, events: &[&Event]) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
+    async fn relations(
+        &self,
+        merge: &mut Merge,
+        plan: &Plan,
+        events: &[&Event],
+    ) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
         let contents = match plan.takeovers.is_empty() {
             true => Default::default(),
             false => merge.read_contents(&plan.takeovers).await?,
@@ -186,7 +195,9 @@ impl Processor {
                     tracing::debug!(%error, outbox = request.outbox, "a published outbox row is not noted; it will be published again");
                 }
             }
-            Err(error) => tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it"),
+            Err(error) => {
+                tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it")
+            }
         }
     }
 }

@@ -19,9 +19,15 @@ impl Metrics {
         Metrics {
             processed: meter
                 .u64_counter("catalog.processed.entities.count")
-                .with_description("Events processed, by result: changed, unchanged, errors, duplicate (had no effect), dead")
+                .with_description(
+                    "Events processed, by result: changed, unchanged, errors, duplicate (had no effect), dead",
+                )
                 .build(),
-            duration: meter.f64_histogram("catalog.processing.duration").with_unit("s").with_description("Time of one batch").build(),
+            duration: meter
+                .f64_histogram("catalog.processing.duration")
+                .with_unit("s")
+                .with_description("Time of one batch")
+                .build(),
             queue_delay: meter
                 .f64_histogram("catalog.processing.queue.delay")
                 .with_unit("s")
@@ -39,7 +45,13 @@ impl Metrics {
 
     pub fn handled(&self, plan: &Plan, loaded: &[Loaded], started: Instant) {
         let dead = loaded.iter().filter(|loaded| matches!(loaded, Loaded::Dead(_))).count() as u64;
-        let counts = [("changed", plan.changed), ("unchanged", plan.unchanged), ("errors", plan.errors), ("duplicate", plan.duplicates), ("dead", dead)];
+        let counts = [
+            ("changed", plan.changed),
+            ("unchanged", plan.unchanged),
+            ("errors", plan.errors),
+            ("duplicate", plan.duplicates),
+            ("dead", dead),
+        ];
         for (result, count) in counts {
             if count > 0 {
                 self.processed.add(count, &[KeyValue::new("result", result)]);

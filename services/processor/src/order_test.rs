@@ -117,7 +117,12 @@ async fn processor(model: &Arc<Model>) -> Processor {
     let options =
         store::Options { url: addresses.database_url.clone(), installation, connections: 4, name: "test".into() };
     let store = store::Store::connect(&options).await.expect("the test database answers");
-    let streams = bus::Limits { events_bytes: 1 << 20, stitch_bytes: 1 << 20, dead_letters_bytes: 1 << 20, ..bus::Limits::default() };
+    let streams = bus::Limits {
+        events_bytes: 1 << 20,
+        stitch_bytes: 1 << 20,
+        dead_letters_bytes: 1 << 20,
+        ..bus::Limits::default()
+    };
     let config = Config { streams, ..Config::default() };
     attach(&bus, &store, &config.streams, &stop).await.expect("the streams stand");
     Processor::new(bus, store, model.clone(), config)

@@ -71,7 +71,9 @@ impl Floor {
             return Ok(Some(position.revision(sequence, i64::MAX)));
         }
         let number = i64::try_from(sequence).unwrap_or(i64::MAX);
-        Ok(bus::stored_at(&self.bus, stream, number).await?.map(|stored| position.revision(sequence, nanoseconds(stored))))
+        Ok(bus::stored_at(&self.bus, stream, number)
+            .await?
+            .map(|stored| position.revision(sequence, nanoseconds(stored))))
     }
 
     async fn publish_watermark(&mut self) -> Result<(), Error> {

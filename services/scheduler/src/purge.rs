@@ -45,7 +45,8 @@ impl Purge {
         let stream = self.bus.names().events_stream();
         let status = stream_status(&self.bus, &stream).await?;
         let Some(position) = self.store.stream_position(&stream).await? else { return Ok(()) };
-        let floor = u64::try_from(self.store.floor().await? - position.revision_offset).unwrap_or(0).min(status.last_sequence);
+        let floor =
+            u64::try_from(self.store.floor().await? - position.revision_offset).unwrap_or(0).min(status.last_sequence);
         if self.passed.back().is_none_or(|(at, _)| at.elapsed() > self.keep / 10) {
             self.passed.push_back((Instant::now(), floor));
         }

@@ -13,7 +13,14 @@ pub(crate) trait Task {
 }
 
 /// Runs a task every period for as long as this host holds its lease.
-pub(crate) async fn run(name: &'static str, period: Duration, store: &Store, host: &str, stop: &Stop, mut task: impl Task) {
+pub(crate) async fn run(
+    name: &'static str,
+    period: Duration,
+    store: &Store,
+    host: &str,
+    stop: &Stop,
+    mut task: impl Task,
+) {
     let runs = opentelemetry::global::meter("callboard")
         .u64_counter("backend_tasks.task.runs.count")
         .with_description("Runs of periodic tasks, by result")
@@ -32,7 +39,13 @@ pub(crate) async fn run(name: &'static str, period: Duration, store: &Store, hos
             Ok(outcome) => outcome.map_err(|error| error.to_string()),
             Err(_) => Err(format!("took longer than {:?}", LEASE / 2)),
         };
-        runs.add(1, &[KeyValue::new("taskId", name), KeyValue::new("result", if outcome.is_ok() { "completed" } else { "failed" })]);
+        runs.add(
+            1,
+            &[
+                KeyValue::new("taskId", name),
+                KeyValue::new("result", if outcome.is_ok() { "completed" } else { "failed" }),
+            ],
+        );
         let pause = match &outcome {
             Ok(()) => {
                 if std::mem::take(&mut failed) {

@@ -24,18 +24,26 @@ pub(crate) struct Built {
 
 /// What stitching gave.
 pub(crate) enum Form {
-    Content { hash: String, body: Vec<u8> },
+    Content {
+        hash: String,
+        body: Vec<u8>,
+    },
     Gone,
     /// It cannot be stitched; what is shown stays.
     Failed(String),
 }
 
 /// Reads and builds the entities of these states.
-pub(crate) async fn build(stitching: &mut Stitching, due: &[StitchState], installation: &str) -> Result<Vec<Built>, Error> {
+pub(crate) async fn build(
+    stitching: &mut Stitching,
+    due: &[StitchState],
+    installation: &str,
+) -> Result<Vec<Built>, Error> {
     let ids: Vec<i64> = due.iter().map(|state| state.entity_id).collect();
     let started = Instant::now();
     let shown = stitching.read_shown(&ids).await?;
-    let present: Vec<i64> = shown.iter().filter(|entity| entity.body.is_some()).map(|entity| entity.entity_id).collect();
+    let present: Vec<i64> =
+        shown.iter().filter(|entity| entity.body.is_some()).map(|entity| entity.entity_id).collect();
     let incoming = match present.is_empty() {
         true => Vec::new(),
         false => stitching.read_incoming(&present).await?,
@@ -74,7 +82,14 @@ fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str)
     };
     let error: Option<Value> = entity.error.and_then(|error| serde_json::from_str(&error).ok());
     let uid = uid(installation, &entity.entity_ref, born).to_string();
-    let input = StitchInput { processed, entity_ref: &entity.entity_ref, uid: &uid, incoming, error: error.as_ref(), orphan: false };
+    let input = StitchInput {
+        processed,
+        entity_ref: &entity.entity_ref,
+        uid: &uid,
+        incoming,
+        error: error.as_ref(),
+        orphan: false,
+    };
     match stitch(input) {
         Ok(stitched) => Form::Content { hash: stitched.hash, body: stitched.body },
         Err(error) => Form::Failed(error.to_string()),

@@ -44,7 +44,13 @@ impl Default for Config {
 /// Works until the stop signal, and then finishes what is in hand. Waits for the streams, which a processor makes.
 pub async fn run(bus: Bus, store: Store, config: Config, stop: Stop) {
     let stitcher = Stitcher { bus: bus.clone(), store, metrics: Metrics::new(), hold: Mutex::default() };
-    let lane = |name, durable| Lane { name, stream: bus.names().stitch_stream(), durable, messages: config.batch_requests, bytes: 16 << 20 };
+    let lane = |name, durable| Lane {
+        name,
+        stream: bus.names().stitch_stream(),
+        durable,
+        messages: config.batch_requests,
+        bytes: 16 << 20,
+    };
     let lanes = vec![lane("fresh", Names::STITCHER), lane("bulk", Names::STITCHER_BULK)];
     Worker::new(&bus, &stitcher, lanes, config.streams.ack_wait, &stop).run().await;
 }

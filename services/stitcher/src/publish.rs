@@ -35,7 +35,12 @@ impl Change {
 }
 
 /// Publishes the entities that changed; gives the states to be written.
-pub(crate) async fn publish(bus: &Bus, stitching: &mut Stitching, built: Vec<Built>, metrics: &Metrics) -> Result<Vec<StateWrite>, Failure> {
+pub(crate) async fn publish(
+    bus: &Bus,
+    stitching: &mut Stitching,
+    built: Vec<Built>,
+    metrics: &Metrics,
+) -> Result<Vec<StateWrite>, Failure> {
     let (mut changes, mut written) = sort(built, metrics);
     if changes.is_empty() {
         return Ok(written);
@@ -47,7 +52,9 @@ pub(crate) async fn publish(bus: &Bus, stitching: &mut Stitching, built: Vec<Bui
     match tokio::time::timeout(PATIENCE, publish_changes(bus, stitching, &mut changes, &mut written)).await {
         Ok(outcome) => outcome?,
         // What was stored all the same is settled by the rule for a refusal, when these entities are stitched again.
-        Err(_) => return Err(Failure::Away(format!("the broker did not confirm stitched entities within {PATIENCE:?}"))),
+        Err(_) => {
+            return Err(Failure::Away(format!("the broker did not confirm stitched entities within {PATIENCE:?}")));
+        }
     }
     metrics.stitched("changed", changes.len());
     written.extend(changes.into_iter().map(|change| change.state));
@@ -60,10 +67,20 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
     let (mut unchanged, mut failed) = (0, 0);
     for Built { entity_ref, revision, state, result, pause_ms } in built {
         let was_published = state.version > 0;
-        let keep = StateWrite { entity_id: state.entity_id, version: state.version, sequence: state.sequence, hash: state.hash.clone(), pause_ms };
+        let keep = StateWrite {
+            entity_id: state.entity_id,
+            version: state.version,
+            sequence: state.sequence,
+            hash: state.hash.clone(),
+            pause_ms,
+        };
         let content = match result {
             Form::Failed(reason) => {
-                tracing::warn!(entity.r#ref = entity_ref, reason, "an entity cannot be stitched; what is shown of it stays");
+                tracing::warn!(
+                    entity.r#ref = entity_ref,
+                    reason,
+                    "an entity cannot be stitched; what is shown of it stays"
+                );
                 failed += 1;
                 written.push(keep);
                 continue;
@@ -77,14 +94,25 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
             written.push(keep);
             continue;
         }
-        changes.push(Change { entity_ref, revision, content, expected: state.sequence, state: StateWrite { hash, ..keep } });
+        changes.push(Change {
+            entity_ref,
+            revision,
+            content,
+            expected: state.sequence,
+            state: StateWrite { hash, ..keep },
+        });
     }
     metrics.stitched("unchanged", unchanged);
     metrics.stitched("error", failed);
     (changes, written)
 }
 
-async fn publish_changes(bus: &Bus, stitching: &mut Stitching, changes: &mut Vec<Change>, adopted: &mut Vec<StateWrite>) -> Result<(), Failure> {
+async fn publish_changes(
+    bus: &Bus,
+    stitching: &mut Stitching,
+    changes: &mut Vec<Change>,
+    adopted: &mut Vec<StateWrite>,
+) -> Result<(), Failure> {
     for _ in 0..TRIES {
         if changes.is_empty() {
             return Ok(());
@@ -107,10 +135,16 @@ async fn publish_changes(bus: &Bus, stitching: &mut Stitching, changes: &mut Vec
 
 /// The stream is at other sequences than the states know: a stitcher died between its publish and its commit, or the stream is another.
 /// What is there already is adopted; what is there and different gets a version above it.
-async fn reconcile(bus: &Bus, stitching: &mut Stitching, changes: &mut Vec<Change>, adopted: &mut Vec<StateWrite>) -> Result<(), Failure> {
+async fn reconcile(
+    bus: &Bus,
+    stitching: &mut Stitching,
+    changes: &mut Vec<Change>,
+    adopted: &mut Vec<StateWrite>,
+) -> Result<(), Failure> {
     let refs: Vec<String> = changes.iter().map(|change| change.entity_ref.clone()).collect();
     let lookups: Vec<_> = refs.iter().map(|entity_ref| newest_entity(bus, entity_ref)).collect();
-    let newest: Vec<Result<Option<NewestEntity>, Error>> = futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
+    let newest: Vec<Result<Option<NewestEntity>, Error>> =
+        futures::stream::iter(lookups).buffered(LOOKUPS).collect().await;
     let mut highest = 0;
     let mut open = Vec::with_capacity(changes.len());
     for (mut change, newest) in changes.drain(..).zip(newest) {

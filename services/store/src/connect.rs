@@ -63,7 +63,9 @@ impl Store {
         let version: String = sqlx::query_scalar("show server_version_num").fetch_one(&self.pool).await?;
         match version.parse::<i32>() {
             Ok(version) if version >= OLDEST_SERVER => Ok(()),
-            _ => Err(Error::Unusable(format!("the database is PostgreSQL {version}, and Callboard needs 14 or newer: update it"))),
+            _ => Err(Error::Unusable(format!(
+                "the database is PostgreSQL {version}, and Callboard needs 14 or newer: update it"
+            ))),
         }
     }
 
@@ -78,10 +80,9 @@ impl Store {
         }
         let text = SqlStr::from_static(include_str!("../../../schemas/postgres/0001_catalog.sql"));
         let first = Migration::new(1, "catalog".into(), MigrationType::Simple, text, false);
-        Migrator::with_migrations(vec![first])
-            .run(&self.pool)
-            .await
-            .map_err(|error| Error::Unusable(format!("the schema {installation} cannot be brought up to date: {error}")))
+        Migrator::with_migrations(vec![first]).run(&self.pool).await.map_err(|error| {
+            Error::Unusable(format!("the schema {installation} cannot be brought up to date: {error}"))
+        })
     }
 
     /// Whether the database answers within two seconds.
@@ -98,8 +99,13 @@ impl Store {
 
 fn explain(error: sqlx::Error) -> Error {
     match &error {
-        sqlx::Error::Database(refusal) if refusal.code().is_some_and(|code| code.starts_with("28") || code == "3D000") => {
-            Error::Unusable(format!("the database refuses us: {}. CALLBOARD_DATABASE_URL names user, password and database", refusal.message()))
+        sqlx::Error::Database(refusal)
+            if refusal.code().is_some_and(|code| code.starts_with("28") || code == "3D000") =>
+        {
+            Error::Unusable(format!(
+                "the database refuses us: {}. CALLBOARD_DATABASE_URL names user, password and database",
+                refusal.message()
+            ))
         }
         _ => Error::from(error),
     }

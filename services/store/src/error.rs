@@ -24,7 +24,12 @@ impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         use sqlx::Error as Sqlx;
         match &error {
-            Sqlx::Io(_) | Sqlx::Tls(_) | Sqlx::PoolTimedOut | Sqlx::PoolClosed | Sqlx::WorkerCrashed | Sqlx::Protocol(_) => Error::Away(error.to_string()),
+            Sqlx::Io(_)
+            | Sqlx::Tls(_)
+            | Sqlx::PoolTimedOut
+            | Sqlx::PoolClosed
+            | Sqlx::WorkerCrashed
+            | Sqlx::Protocol(_) => Error::Away(error.to_string()),
             Sqlx::Database(refusal) => {
                 let code = refusal.code().unwrap_or_default();
                 let message = format!("{} ({code})", refusal.message());
@@ -32,7 +37,9 @@ impl From<sqlx::Error> for Error {
                     "40001" | "40P01" | "55P03" | "57014" => Error::Collision(message),
                     // Connection lost, shutting down, too many connections, out of disk or memory, idle time-out, read only.
                     "57P01" | "57P02" | "57P03" | "25P03" | "25006" => Error::Away(message),
-                    _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => Error::Away(message),
+                    _ if code.starts_with("08") || code.starts_with("53") || code.starts_with("58") => {
+                        Error::Away(message)
+                    }
                     _ => Error::Refused(message),
                 }
             }

@@ -8,12 +8,14 @@ mod outbox;
 mod stitch;
 mod streams;
 mod tasks;
+#[cfg(test)]
+mod tests;
 mod view;
 
 pub use connect::{Options, Store};
 pub use error::Error;
 pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, FailureWrite, Merge, RelationRow};
 pub use outbox::{OutboxRow, Request};
-pub use stitch::{Incoming, Shown, StateWrite, Stitching, StitchState};
+pub use stitch::{Incoming, Shown, StateWrite, StitchState, Stitching};
 pub use streams::{SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};

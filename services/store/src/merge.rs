@@ -118,11 +118,19 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         sqlx::query(include_str!("sql/intern.sql")).bind(named).execute(&mut *transaction).await?;
         type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64);
-        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/lock_entities.sql")).bind(changed).fetch_all(&mut *transaction).await?;
+        let rows: Vec<Row> =
+            sqlx::query_as(include_str!("sql/lock_entities.sql")).bind(changed).fetch_all(&mut *transaction).await?;
         if rows.len() != changed.len() {
             return Err(Error::Collision(format!("{} of {} refs have a row", rows.len(), changed.len())));
         }
-        let row = |(id, entity_ref, settled_born, born, winner, revision): Row| EntityRow { id, entity_ref, settled_born, born, winner, revision };
+        let row = |(id, entity_ref, settled_born, born, winner, revision): Row| EntityRow {
+            id,
+            entity_ref,
+            settled_born,
+            born,
+            winner,
+            revision,
+        };
         Ok((Merge { transaction }, rows.into_iter().map(row).collect()))
     }
 }
@@ -140,11 +148,13 @@ impl Merge {
 
     /// The floor, and all claims on the locked entities.
     pub async fn read_claims(&mut self, ids: &[i64]) -> Result<(Revision, Vec<ClaimRow>), Error> {
-        let floor: Revision = sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
+        let floor: Revision =
+            sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
         let rows: Vec<(i64, String, Option<String>, String)> =
             sqlx::query_as(include_str!("sql/read_claims.sql")).bind(ids).fetch_all(self.connection()).await?;
         let parse = |(entity_id, source, hash, fold): (i64, String, Option<String>, String)| {
-            let claim = serde_json::from_str(&fold).map_err(|error| Error::Damaged(format!("claim of {source} on entity {entity_id}: {error}")))?;
+            let claim = serde_json::from_str(&fold)
+                .map_err(|error| Error::Damaged(format!("claim of {source} on entity {entity_id}: {error}")))?;
             Ok(ClaimRow { entity_id, source, hash, claim })
         };
         Ok((floor, rows.into_iter().map(parse).collect::<Result<_, Error>>()?))
@@ -153,28 +163,41 @@ impl Merge {
     /// Good contents of some claims.
     pub async fn read_contents(&mut self, claims: &[(i64, String)]) -> Result<HashMap<i64, Option<Vec<u8>>>, Error> {
         let (ids, sources): (Vec<i64>, Vec<String>) = claims.iter().cloned().unzip();
-        let rows: Vec<(i64, Option<Vec<u8>>)> =
-            sqlx::query_as(include_str!("sql/read_contents.sql")).bind(ids).bind(sources).fetch_all(self.connection()).await?;
+        let rows: Vec<(i64, Option<Vec<u8>>)> = sqlx::query_as(include_str!("sql/read_contents.sql"))
+            .bind(ids)
+            .bind(sources)
+            .fetch_all(self.connection())
+            .await?;
         Ok(rows.into_iter().collect())
     }
 
     /// The numbers of refs that were named when the batch began.
     pub async fn find_ids(&mut self, refs: &[String]) -> Result<HashMap<String, i64>, Error> {
-        let rows: Vec<(String, i64)> = sqlx::query_as(include_str!("sql/find_ids.sql")).bind(refs).fetch_all(self.connection()).await?;
+        let rows: Vec<(String, i64)> =
+            sqlx::query_as(include_str!("sql/find_ids.sql")).bind(refs).fetch_all(self.connection()).await?;
         Ok(rows.into_iter().collect())
     }
 
     /// What entities say of others until now.
     pub async fn read_relations(&mut self, originators: &[i64]) -> Result<Vec<RelationRow>, Error> {
-        let rows: Vec<(i64, i64, String, String)> =
-            sqlx::query_as(include_str!("sql/read_relations.sql")).bind(originators).fetch_all(self.connection()).await?;
-        let row = |(originator_id, subject_id, relation_type, target_ref)| RelationRow { originator_id, subject_id, relation_type, target_ref };
+        let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(include_str!("sql/read_relations.sql"))
+            .bind(originators)
+            .fetch_all(self.connection())
+            .await?;
+        let row = |(originator_id, subject_id, relation_type, target_ref)| RelationRow {
+            originator_id,
+            subject_id,
+            relation_type,
+            target_ref,
+        };
         Ok(rows.into_iter().map(row).collect())
     }
 
     /// Takes back and adds what entities say of others.
     pub async fn write_relations(&mut self, gone: &[RelationRow], new: &[RelationRow]) -> Result<(), Error> {
-        for (statement, rows) in [(include_str!("sql/delete_relations.sql"), gone), (include_str!("sql/insert_relations.sql"), new)] {
+        for (statement, rows) in
+            [(include_str!("sql/delete_relations.sql"), gone), (include_str!("sql/insert_relations.sql"), new)]
+        {
             if rows.is_empty() {
                 continue;
             }
@@ -182,7 +205,13 @@ impl Merge {
             let subjects: Vec<i64> = rows.iter().map(|row| row.subject_id).collect();
             let types: Vec<&str> = rows.iter().map(|row| row.relation_type.as_str()).collect();
             let targets: Vec<&str> = rows.iter().map(|row| row.target_ref.as_str()).collect();
-            sqlx::query(statement).bind(originators).bind(subjects).bind(types).bind(targets).execute(self.connection()).await?;
+            sqlx::query(statement)
+                .bind(originators)
+                .bind(subjects)
+                .bind(types)
+                .bind(targets)
+                .execute(self.connection())
+                .await?;
         }
         Ok(())
     }
@@ -202,7 +231,8 @@ impl Merge {
         let folds: Vec<String> =
             claims.iter().map(|claim| serde_json::to_string(&claim.claim).expect("a claim is plain data")).collect();
         let statement = sqlx::query(include_str!("sql/write_claims.sql"));
-        let statement = statement.bind(ids).bind(sources).bind(newest).bind(present).bind(keys).bind(hashes).bind(folds);
+        let statement =
+            statement.bind(ids).bind(sources).bind(newest).bind(present).bind(keys).bind(hashes).bind(folds);
         statement.execute(self.connection()).await?;
         Ok(())
     }
@@ -211,7 +241,11 @@ impl Merge {
     pub async fn write_contents(&mut self, gone: &[(i64, String)], new: &[ContentWrite]) -> Result<(), Error> {
         if !gone.is_empty() {
             let (ids, sources): (Vec<i64>, Vec<String>) = gone.iter().cloned().unzip();
-            sqlx::query(include_str!("sql/clear_contents.sql")).bind(ids).bind(sources).execute(self.connection()).await?;
+            sqlx::query(include_str!("sql/clear_contents.sql"))
+                .bind(ids)
+                .bind(sources)
+                .execute(self.connection())
+                .await?;
         }
         let (known, new): (Vec<&ContentWrite>, Vec<&ContentWrite>) = new.iter().partition(|content| content.is_known);
         for (contents, text) in
@@ -253,7 +287,12 @@ impl Merge {
     }
 
     /// Commits; with refs to be stitched, as one outbox row, which is given back to be announced.
-    pub async fn commit(mut self, lane: &str, revision: Revision, to_stitch: Vec<i64>) -> Result<Option<Request>, Error> {
+    pub async fn commit(
+        mut self,
+        lane: &str,
+        revision: Revision,
+        to_stitch: Vec<i64>,
+    ) -> Result<Option<Request>, Error> {
         let request = match to_stitch.is_empty() {
             true => None,
             false => {

@@ -34,7 +34,11 @@ impl Store {
         let mut transaction = self.pool.begin().await?;
         sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        sqlx::query(include_str!("sql/note_published.sql")).bind(outbox).bind(sequence).execute(&mut *transaction).await?;
+        sqlx::query(include_str!("sql/note_published.sql"))
+            .bind(outbox)
+            .bind(sequence)
+            .execute(&mut *transaction)
+            .await?;
         Ok(transaction.commit().await?)
     }
 
@@ -52,11 +56,17 @@ impl Store {
     /// Drops rows whose requests are acknowledged up to this sequence of the stitch stream; gives how many.
     pub async fn delete_published(&self, sequence: u64) -> Result<u64, Error> {
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        Ok(sqlx::query(include_str!("sql/delete_published.sql")).bind(sequence).execute(&self.pool).await?.rows_affected())
+        Ok(sqlx::query(include_str!("sql/delete_published.sql"))
+            .bind(sequence)
+            .execute(&self.pool)
+            .await?
+            .rows_affected())
     }
 
     /// Rows in the outbox, of which unpublished.
     pub async fn outbox_length(&self) -> Result<(i64, i64), Error> {
-        Ok(sqlx::query_as("select count(*), count(*) filter (where sequence is null) from outbox").fetch_one(&self.pool).await?)
+        Ok(sqlx::query_as("select count(*), count(*) filter (where sequence is null) from outbox")
+            .fetch_one(&self.pool)
+            .await?)
     }
 }

@@ -82,7 +82,10 @@ impl Store {
         debug_assert!(entity_ids.is_sorted(), "locks are taken in order");
         let mut transaction = self.pool.begin().await?;
         type Row = (i64, i64, i64, i64, Option<String>, i64, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/lock_stitch_states.sql")).bind(entity_ids).fetch_all(&mut *transaction).await?;
+        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/lock_stitch_states.sql"))
+            .bind(entity_ids)
+            .fetch_all(&mut *transaction)
+            .await?;
         let horizon = rows.first().map_or(0, |row| row.1);
         let state = |(entity_id, _, version, sequence, hash, seen, wait_ms): Row| StitchState {
             entity_id,
@@ -100,15 +103,27 @@ impl Stitching {
     /// What is shown of the entities.
     pub async fn read_shown(&mut self, entity_ids: &[i64]) -> Result<Vec<Shown>, Error> {
         type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>);
-        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/read_entities.sql")).bind(entity_ids).fetch_all(&mut *self.transaction).await?;
-        let shown = |(entity_id, entity_ref, born, revision, body, error)| Shown { entity_id, entity_ref, born, revision, body, error };
+        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/read_entities.sql"))
+            .bind(entity_ids)
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        let shown = |(entity_id, entity_ref, born, revision, body, error)| Shown {
+            entity_id,
+            entity_ref,
+            born,
+            revision,
+            body,
+            error,
+        };
         Ok(rows.into_iter().map(shown).collect())
     }
 
     /// What others say of the entities.
     pub async fn read_incoming(&mut self, entity_ids: &[i64]) -> Result<Vec<Incoming>, Error> {
-        let rows: Vec<(i64, String, String)> =
-            sqlx::query_as(include_str!("sql/read_incoming.sql")).bind(entity_ids).fetch_all(&mut *self.transaction).await?;
+        let rows: Vec<(i64, String, String)> = sqlx::query_as(include_str!("sql/read_incoming.sql"))
+            .bind(entity_ids)
+            .fetch_all(&mut *self.transaction)
+            .await?;
         let incoming = |(subject_id, relation_type, target_ref)| Incoming { subject_id, relation_type, target_ref };
         Ok(rows.into_iter().map(incoming).collect())
     }
@@ -116,7 +131,10 @@ impl Stitching {
     /// Takes new versions; they rise, and are never given back.
     pub async fn take_versions(&mut self, count: usize) -> Result<Vec<i64>, Error> {
         let count = i32::try_from(count).unwrap_or(i32::MAX);
-        Ok(sqlx::query_scalar(include_str!("sql/take_versions.sql")).bind(count).fetch_all(&mut *self.transaction).await?)
+        Ok(sqlx::query_scalar(include_str!("sql/take_versions.sql"))
+            .bind(count)
+            .fetch_all(&mut *self.transaction)
+            .await?)
     }
 
     /// Makes every version that is taken later higher than this one.
@@ -129,11 +147,20 @@ impl Stitching {
     pub async fn commit(mut self, written: &[StateWrite]) -> Result<(), Error> {
         let ids: Vec<i64> = written.iter().map(|state| state.entity_id).collect();
         let versions: Vec<i64> = written.iter().map(|state| state.version).collect();
-        let sequences: Vec<i64> = written.iter().map(|state| i64::try_from(state.sequence).unwrap_or(i64::MAX)).collect();
+        let sequences: Vec<i64> =
+            written.iter().map(|state| i64::try_from(state.sequence).unwrap_or(i64::MAX)).collect();
         let hashes: Vec<Option<&str>> = written.iter().map(|state| state.hash.as_deref()).collect();
         let pauses: Vec<i64> = written.iter().map(|state| state.pause_ms).collect();
         let statement = sqlx::query(include_str!("sql/write_stitch_states.sql"));
-        statement.bind(ids).bind(versions).bind(sequences).bind(hashes).bind(self.horizon).bind(pauses).execute(&mut *self.transaction).await?;
+        statement
+            .bind(ids)
+            .bind(versions)
+            .bind(sequences)
+            .bind(hashes)
+            .bind(self.horizon)
+            .bind(pauses)
+            .execute(&mut *self.transaction)
+            .await?;
         Ok(self.transaction.commit().await?)
     }
 }

@@ -48,14 +48,26 @@ impl Store {
     /// Notes a stream that is as it was, or longer.
     pub async fn note_stream(&self, name: &str, seen: &SeenStream) -> Result<(), Error> {
         let statement = sqlx::query(include_str!("sql/note_stream.sql"));
-        statement.bind(name).bind(seen.created).bind(seen.last_sequence).bind(seen.last_stored).execute(&self.pool).await?;
+        statement
+            .bind(name)
+            .bind(seen.created)
+            .bind(seen.last_sequence)
+            .bind(seen.last_stored)
+            .execute(&self.pool)
+            .await?;
         Ok(())
     }
 
     /// Records that a stream was wiped or went back from what `known` says: a new offset, above every revision known, for all that
     /// is stored from now on. With `requests_lost`, every outbox row counts as unpublished. One process does it; gives whether it
     /// was this one.
-    pub async fn reset_stream(&self, name: &str, known: &StreamPosition, seen: &SeenStream, requests_lost: bool) -> Result<bool, Error> {
+    pub async fn reset_stream(
+        &self,
+        name: &str,
+        known: &StreamPosition,
+        seen: &SeenStream,
+        requests_lost: bool,
+    ) -> Result<bool, Error> {
         let mut transaction = self.pool.begin().await?;
         let statement = sqlx::query(include_str!("sql/reset_stream.sql"));
         let statement = statement.bind(name).bind(known.last_sequence).bind(known.last_stored);
@@ -71,13 +83,9 @@ impl Store {
 
 pub(crate) async fn read_position(connection: &mut PgConnection, name: &str) -> Result<Option<StreamPosition>, Error> {
     type Row = (i64, i64, i64, i64, i64, i64);
-    let row: Option<Row> = sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(connection).await?;
-    Ok(row.map(|(revision_offset, offset_since, previous_offset, created, last_sequence, last_stored)| StreamPosition {
-        revision_offset,
-        offset_since,
-        previous_offset,
-        created,
-        last_sequence,
-        last_stored,
+    let row: Option<Row> =
+        sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(connection).await?;
+    Ok(row.map(|(revision_offset, offset_since, previous_offset, created, last_sequence, last_stored)| {
+        StreamPosition { revision_offset, offset_since, previous_offset, created, last_sequence, last_stored }
     }))
 }

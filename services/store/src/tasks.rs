@@ -6,7 +6,13 @@ use std::time::Duration;
 impl Store {
     /// Takes or renews the lease on a task; none: another living host holds it. Gives the time since the last run, if there was one.
     /// `ran` notes a run that has ended, with its error.
-    pub async fn take_task(&self, name: &str, host: &str, lease: Duration, ran: Option<Result<(), String>>) -> Result<Option<Option<Duration>>, Error> {
+    pub async fn take_task(
+        &self,
+        name: &str,
+        host: &str,
+        lease: Duration,
+        ran: Option<Result<(), String>>,
+    ) -> Result<Option<Option<Duration>>, Error> {
         let (runs, error) = match ran {
             None => (0_i64, None),
             Some(outcome) => (1, outcome.err()),

@@ -44,7 +44,8 @@ pub struct TaskRow {
 impl Store {
     /// How much there is.
     pub async fn counts(&self) -> Result<Counts, Error> {
-        let (entities, failed, outbox) = sqlx::query_as(include_str!("sql/read_counts.sql")).fetch_one(&self.pool).await?;
+        let (entities, failed, outbox) =
+            sqlx::query_as(include_str!("sql/read_counts.sql")).fetch_one(&self.pool).await?;
         Ok(Counts { entities, failed, outbox })
     }
 
@@ -52,14 +53,23 @@ impl Store {
     pub async fn failed_entities(&self, after: &str, at_most: i64) -> Result<Vec<FailedEntity>, Error> {
         let rows: Vec<(String, String, bool, String)> =
             sqlx::query_as(include_str!("sql/read_failed.sql")).bind(after).bind(at_most).fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|(entity_ref, source, shown, error)| FailedEntity { entity_ref, source, shown, error }).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(entity_ref, source, shown, error)| FailedEntity { entity_ref, source, shown, error })
+            .collect())
     }
 
     /// The periodic tasks.
     pub async fn task_rows(&self) -> Result<Vec<TaskRow>, Error> {
         type Row = (String, Option<String>, i64, Option<f64>, Option<String>);
         let rows: Vec<Row> = sqlx::query_as(include_str!("sql/read_tasks.sql")).fetch_all(&self.pool).await?;
-        let row = |(name, holder, runs, seconds_ago, last_error): Row| TaskRow { name, holder, runs, seconds_ago, last_error };
+        let row = |(name, holder, runs, seconds_ago, last_error): Row| TaskRow {
+            name,
+            holder,
+            runs,
+            seconds_ago,
+            last_error,
+        };
         Ok(rows.into_iter().map(row).collect())
     }
 }

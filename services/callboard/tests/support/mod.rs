@@ -1,5 +1,6 @@
 //! A whole pipeline in this process, on the run's servers, in an installation of its own.
 #![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use bus::{Bus, Followed, Follower, Names, Record, Stopper};
 use serde_json::{Value, json};
@@ -63,7 +64,12 @@ pub fn group(name: &str) -> Value {
 
 /// Streams small enough that many installations fit one test broker.
 pub fn limits() -> bus::Limits {
-    bus::Limits { events_bytes: 64 << 20, stitch_bytes: 64 << 20, dead_letters_bytes: 16 << 20, ..bus::Limits::default() }
+    bus::Limits {
+        events_bytes: 64 << 20,
+        stitch_bytes: 64 << 20,
+        dead_letters_bytes: 16 << 20,
+        ..bus::Limits::default()
+    }
 }
 
 impl Pipeline {
@@ -82,7 +88,9 @@ impl Pipeline {
             let (bus, store) = connect(&installation, &stop).await;
             let config = processor::Config { streams: limits(), ..processor::Config::default() };
             let (model, stop) = (model.clone(), stop.clone());
-            roles.push(tokio::spawn(async move { processor::run(bus, store, model, config, stop).await.expect("the processor works") }));
+            roles.push(tokio::spawn(async move {
+                processor::run(bus, store, model, config, stop).await.expect("the processor works")
+            }));
         }
         for _ in 0..stitchers {
             let (bus, store) = connect(&installation, &stop).await;
@@ -90,7 +98,11 @@ impl Pipeline {
             let stop = stop.clone();
             roles.push(tokio::spawn(stitcher::run(bus, store, config, stop)));
         }
-        let config = scheduler::Config { host: "test".into(), keep_events: Duration::from_secs(600), events_bytes_full: 32 << 20 };
+        let config = scheduler::Config {
+            host: "test".into(),
+            keep_events: Duration::from_secs(600),
+            events_bytes_full: 32 << 20,
+        };
         roles.push(tokio::spawn(scheduler::run(bus.clone(), store.clone(), config, stop.clone())));
         let seen = Arc::new(Mutex::new(Seen::default()));
         roles.push(tokio::spawn(follow(bus.clone(), seen.clone(), stop)));
@@ -125,7 +137,8 @@ impl Pipeline {
     /// Publishes once the streams stand; in order.
     pub async fn publish(&self, records: &[Record]) {
         for record in records {
-            let sequence = wait_for("the event stream", async || bus::publish(&self.bus, record).await.ok()).await.sequence;
+            let sequence =
+                wait_for("the event stream", async || bus::publish(&self.bus, record).await.ok()).await.sequence;
             *self.last_revision.lock().unwrap() = i64::try_from(sequence).unwrap();
         }
     }

@@ -1,0 +1,308 @@
+//! The worker loop on a real broker: each message to one end, whatever fails on the way.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+use bus::{Bus, Failure, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Record, Stop, Stopper, Worker};
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// What each message says of itself decides what becomes of it.
+#[derive(Default)]
+struct Script {
+    handled: Mutex<HashMap<String, usize>>,
+    order: Mutex<Vec<String>>,
+    batches: AtomicUsize,
+    away: AtomicBool,
+    held: AtomicBool,
+}
+
+impl Script {
+    fn times(&self, body: &str) -> usize {
+        self.handled.lock().unwrap().get(body).copied().unwrap_or_default()
+    }
+}
+
+impl Handler for Script {
+    fn stage(&self) -> &'static str {
+        "processor"
+    }
+
+    async fn may_fetch(&self, _lane: &Lane) -> bool {
+        !self.held.load(Ordering::Relaxed)
+    }
+
+    async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+        self.batches.fetch_add(1, Ordering::Relaxed);
+        if self.away.load(Ordering::Relaxed) {
+            return Err(Failure::Away("switched off".into()));
+        }
+        if items.iter().any(|item| item.payload().starts_with(b"poison")) {
+            return Err(Failure::Batch("poison".into()));
+        }
+        let mut outcomes = Vec::new();
+        for item in items {
+            let body = String::from_utf8(item.payload().to_vec()).unwrap();
+            *self.handled.lock().unwrap().entry(body.clone()).or_default() += 1;
+            self.order.lock().unwrap().push(body.clone());
+            outcomes.push(match body.as_str() {
+                "later" if item.deliveries == 1 => Outcome::Later(Duration::from_millis(300)),
+                "dead" => Outcome::Dead("it says so".into()),
+                _ => Outcome::Done,
+            });
+        }
+        Ok(outcomes)
+    }
+}
+
+struct Case {
+    bus: Bus,
+    limits: Limits,
+    stopper: Stopper,
+    stop: Stop,
+}
+
+impl Case {
+    async fn new() -> Case {
+        let (stopper, stop) = bus::stop();
+        let options = bus::Options {
+            url: servers::testing::shared().nats_url.clone(),
+            installation: servers::testing::fresh_name("worker"),
+            credentials: None,
+            name: "test".into(),
+            patience: Some(LIMIT),
+        };
+        let bus = Bus::connect(&options, &stop).await.unwrap();
+        let limits = Limits {
+            events_bytes: 8 << 20,
+            stitch_bytes: 8 << 20,
+            dead_letters_bytes: 8 << 20,
+            ack_wait: Duration::from_secs(2),
+            ..Limits::default()
+        };
+        bus::ensure_streams(&bus, &limits).await.unwrap();
+        bus::ensure_consumers(&bus, &limits, bus::Consumers::default()).await.unwrap();
+        Case { bus, limits, stopper, stop }
+    }
+
+    fn lanes(&self, messages: usize) -> Vec<Lane> {
+        let lane =
+            |name, durable| Lane { name, stream: self.bus.names().events_stream(), durable, messages, bytes: 1 << 20 };
+        vec![lane("fresh", Names::PROCESSOR), lane("bulk", Names::PROCESSOR_BULK)]
+    }
+
+    async fn publish(&self, operation: &str, bodies: impl IntoIterator<Item = String>) {
+        let subject = self.bus.names().event("p1", operation);
+        let records: Vec<Record> = bodies.into_iter().map(|body| Record::new(&subject, body)).collect();
+        bus::publish_all(&self.bus, &records).await.unwrap();
+    }
+
+    async fn run(&self, script: &Script, messages: usize, done: impl AsyncFn() -> bool) {
+        let worker = Worker::new(&self.bus, script, self.lanes(messages), self.limits.ack_wait, &self.stop);
+        let watch = async {
+            wait_until("the case's end", done).await;
+            self.stopper.stop();
+        };
+        tokio::join!(worker.run(), watch);
+    }
+
+    async fn settled(&self) -> u64 {
+        bus::settled_through(&self.bus, &Lanes::events(self.bus.names())).await.unwrap()
+    }
+
+    async fn dead(&self) -> u64 {
+        bus::stream_status(&self.bus, &self.bus.names().dead_letters_stream()).await.unwrap().messages
+    }
+}
+
+async fn wait_until(what: &str, condition: impl AsyncFn() -> bool) {
+    let until = Instant::now() + LIMIT;
+    while !condition().await {
+        assert!(Instant::now() < until, "waited {LIMIT:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn numbered(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("m{number}"))
+}
+
+#[tokio::test]
+async fn a_failing_batch_is_split_until_the_guilty_message_is_alone() {
+    let case = Case::new().await;
+    case.publish("upsert", numbered(20).chain(["poison".into()]).chain((20..40).map(|n| format!("m{n}")))).await;
+    let script = Script::default();
+    case.run(&script, 100, async || case.settled().await == 41).await;
+    assert_eq!(case.dead().await, 1);
+    for number in 0..40 {
+        assert_eq!(script.times(&format!("m{number}")), 1, "m{number} once");
+    }
+}
+
+#[tokio::test]
+async fn an_outage_makes_no_dead_letter_and_outlives_ack_wait() {
+    let case = Case::new().await;
+    case.publish("upsert", numbered(10)).await;
+    let script = Script::default();
+    script.away.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    case.run(&script, 100, async || {
+        if begun.elapsed() > case.limits.ack_wait * 3 / 2 {
+            script.away.store(false, Ordering::Relaxed);
+        }
+        case.settled().await == 10
+    })
+    .await;
+    assert_eq!(case.dead().await, 0);
+    for number in 0..10 {
+        assert_eq!(script.times(&format!("m{number}")), 1, "m{number} was kept by heartbeats");
+    }
+}
+
+#[tokio::test]
+async fn outcomes_are_carried_out() {
+    let case = Case::new().await;
+    case.publish("upsert", ["later".into(), "dead".into(), "done".into()]).await;
+    let script = Script::default();
+    case.run(&script, 100, async || case.settled().await == 3).await;
+    assert_eq!((script.times("later"), script.times("dead"), script.times("done")), (2, 1, 1));
+    assert_eq!(case.dead().await, 1);
+}
+
+#[tokio::test]
+async fn the_fresh_lane_goes_first() {
+    let case = Case::new().await;
+    case.publish("import", (0..10).map(|n| format!("bulk{n}"))).await;
+    case.publish("upsert", ["fresh".into()]).await;
+    let script = Script::default();
+    case.run(&script, 2, async || case.settled().await == 11).await;
+    assert_eq!(script.order.lock().unwrap()[0], "fresh");
+}
+
+#[tokio::test]
+async fn competing_workers_take_each_message_once() {
+    let case = Case::new().await;
+    case.publish("import", numbered(300)).await;
+    let (one, two) = (Script::default(), Script::default());
+    let worker = |script| Worker::new(&case.bus, script, case.lanes(7), case.limits.ack_wait, &case.stop);
+    let (first, second) = (worker(&one), worker(&two));
+    let watch = async {
+        wait_until("everything", async || case.settled().await == 300).await;
+        case.stopper.stop();
+    };
+    tokio::join!(first.run(), second.run(), watch);
+    for number in 0..300 {
+        let body = format!("m{number}");
+        assert_eq!(one.times(&body) + two.times(&body), 1, "{body}");
+    }
+    assert!(one.batches.load(Ordering::Relaxed) > 5 && two.batches.load(Ordering::Relaxed) > 5, "both worked");
+}
+
+#[tokio::test]
+async fn what_a_lost_worker_held_comes_to_another() {
+    let case = Case::new().await;
+    case.publish("upsert", numbered(5)).await;
+    let hoarder = Script::default();
+    hoarder.away.store(true, Ordering::Relaxed);
+    {
+        // Dropped in the middle of its work: no acknowledgement, no goodbye.
+        let worker = Worker::new(&case.bus, &hoarder, case.lanes(100), case.limits.ack_wait, &case.stop);
+        tokio::select! {
+            () = worker.run() => {}
+            () = wait_until("the batch", async || hoarder.batches.load(Ordering::Relaxed) > 0) => {}
+        }
+    }
+    let script = Script::default();
+    case.run(&script, 100, async || case.settled().await == 5).await;
+    assert_eq!(script.handled.lock().unwrap().len(), 5);
+}
+
+#[tokio::test]
+async fn what_is_in_hand_at_the_stop_is_given_back_at_once() {
+    let case = Case::new().await;
+    case.publish("upsert", numbered(5)).await;
+    let script = Script::default();
+    script.away.store(true, Ordering::Relaxed);
+    case.run(&script, 100, async || script.batches.load(Ordering::Relaxed) > 0).await;
+    let (_stopper, stop) = bus::stop();
+    let next = Script::default();
+    let worker = Worker::new(&case.bus, &next, case.lanes(100), case.limits.ack_wait, &stop);
+    let begun = Instant::now();
+    tokio::select! {
+        () = worker.run() => {}
+        () = wait_until("redelivery", async || next.handled.lock().unwrap().len() == 5) => {}
+    }
+    assert!(begun.elapsed() < case.limits.ack_wait, "not by waiting until the broker misses us");
+}
+
+#[tokio::test]
+async fn a_held_lane_is_not_fetched() {
+    let case = Case::new().await;
+    case.publish("upsert", numbered(3)).await;
+    let script = Script::default();
+    script.held.store(true, Ordering::Relaxed);
+    let begun = Instant::now();
+    case.run(&script, 100, async || {
+        if begun.elapsed() > Duration::from_millis(300) {
+            assert!(
+                script.held.load(Ordering::Relaxed) == script.order.lock().unwrap().is_empty()
+                    || !script.held.load(Ordering::Relaxed)
+            );
+            script.held.store(false, Ordering::Relaxed);
+        }
+        case.settled().await == 3
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_settled_mark_waits_for_every_lane_and_for_strays() {
+    let case = Case::new().await;
+    assert_eq!(case.settled().await, 0);
+    case.publish("upsert", ["a".into()]).await;
+    case.publish("teleport", ["stray".into()]).await;
+    case.publish("import", ["b".into()]).await;
+    assert_eq!(case.settled().await, 0, "nothing is acknowledged");
+    let script = Script::default();
+    case.run(&script, 100, async || case.settled().await == 3).await;
+    assert_eq!(script.times("stray"), 0, "no consumer takes it");
+    assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1);
+    assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1, "again");
+    assert_eq!(case.dead().await, 1, "and is written once");
+}
+
+#[tokio::test]
+async fn one_wrong_expectation_refuses_the_whole_batch() {
+    let case = Case::new().await;
+    let entity = |name: &str| {
+        bus::entity_record(&case.bus, &format!("component:default/{name}"), 1, 1, Some(("h", b"{}".to_vec())))
+    };
+    let first = bus::publish_all(&case.bus, &[entity("a").expecting(0), entity("b").expecting(0)]).await.unwrap();
+    assert_eq!(first, [1, 2]);
+    let refused = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(1)]).await;
+    assert!(matches!(refused, Err(bus::Error::WrongLastSequence(2))), "{refused:?}");
+    let newest = bus::newest_entity(&case.bus, "component:default/a").await.unwrap().unwrap();
+    assert_eq!(
+        (newest.sequence, newest.version, newest.hash.as_deref()),
+        (1, 1, Some("h")),
+        "nothing of it was stored"
+    );
+    assert_eq!(bus::newest_entity(&case.bus, "component:default/c").await.unwrap(), None);
+    let again = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(2)]).await.unwrap();
+    assert_eq!(again, [3, 4]);
+}
+
+#[tokio::test]
+async fn drift_is_brought_back() {
+    let case = Case::new().await;
+    let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
+    for _ in 0..2 {
+        bus::ensure_streams(&case.bus, &wider).await.unwrap();
+        bus::ensure_consumers(&case.bus, &wider, bus::Consumers::default()).await.unwrap();
+    }
+    case.publish("upsert", ["a".into()]).await;
+    let script = Script::default();
+    case.run(&script, 10, async || case.settled().await == 1).await;
+}
