@@ -167,3 +167,21 @@ async fn a_stitcher_that_died_between_publish_and_commit_is_made_good() {
     assert!(pipeline.version("component:default/web") > version, "the new version is above what stood there");
     pipeline.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_consumer_is_made_anew_and_nothing_is_lost() {
+    let pipeline = Pipeline::start().await;
+    pipeline.upsert("p1", &component("before", "team")).await;
+    pipeline.settle().await;
+    let client = async_nats::connect(&servers::testing::shared().nats_url).await.unwrap();
+    let jetstream = async_nats::jetstream::new(client);
+    let events = jetstream.get_stream(pipeline.names().events_stream()).await.unwrap();
+    events.delete_consumer(bus::Names::PROCESSOR).await.unwrap();
+    let stitch = jetstream.get_stream(pipeline.names().stitch_stream()).await.unwrap();
+    stitch.delete_consumer(bus::Names::STITCHER).await.unwrap();
+    pipeline.upsert("p1", &component("after", "team")).await;
+    pipeline.settle().await;
+    assert!(pipeline.entity("component:default/after").is_some());
+    assert_eq!(pipeline.messages("component:default/before"), 1, "what was settled is not done again");
+    pipeline.stop().await;
+}

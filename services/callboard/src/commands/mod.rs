@@ -1,0 +1,17 @@
+//! One file a command.
+
+pub mod role;
+pub mod up;
+
+use crate::failure::Failure;
+
+/// The async runtime of this process.
+///
+/// # Errors
+/// [`Failure::Runtime`] when the system gives no threads.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    // TLS has one implementation here, and must not look for it.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Runtime(format!("cannot start: {error}")))
+}

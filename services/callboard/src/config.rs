@@ -1,0 +1,244 @@
+//! The configuration: one struct whose comments are the manual, and what must fit together in it.
+
+use crate::failure::Failure;
+use crate::units::{parse_bytes, parse_duration};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Each setting has three names: the flag `--nats-url`, the environment's `CALLBOARD_NATS_URL`, and the key `nats_url` of the file that
+/// `--config` names. A flag counts before the environment, that before the file, and that before the default.
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Settings (--nats-url, CALLBOARD_NATS_URL and the file's nats_url are one)")]
+pub struct Config {
+    /// YAML file with settings, for example `nats_url: nats://localhost:4222`; unknown keys are refused
+    #[arg(long, env = "CALLBOARD_CONFIG", global = true, hide_short_help = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Name of the installation [default: catalog]: prefix of its subjects, in capitals of its streams, and its database schema
+    ///
+    /// 1 to 32 of a-z, 0-9 and _, a letter first. Installations of different names live side by side on one broker and one database.
+    #[arg(long, env = "CALLBOARD_INSTALLATION", global = true, hide_short_help = true, value_name = "NAME", value_parser = installation)]
+    pub installation: Option<String>,
+
+    /// The broker: nats://host:port, several separated by commas
+    #[arg(long, env = "CALLBOARD_NATS_URL", global = true, hide_short_help = true, value_name = "URL", value_parser = nats_url)]
+    pub nats_url: Option<String>,
+
+    /// User at the broker, where it asks for one
+    #[arg(long, env = "CALLBOARD_NATS_USER", global = true, hide_short_help = true, value_name = "NAME")]
+    pub nats_user: Option<String>,
+
+    /// That user's password; better in the environment or the file than in a flag that others can see
+    #[arg(long, env = "CALLBOARD_NATS_PASSWORD", global = true, hide_short_help = true, hide_env_values = true, value_name = "TEXT")]
+    pub nats_password: Option<String>,
+
+    /// PostgreSQL 14 or newer: postgres://user:password@host:port/database. Readers need none
+    #[arg(long, env = "CALLBOARD_DATABASE_URL", global = true, hide_short_help = true, hide_env_values = true, value_name = "URL", value_parser = database_url)]
+    pub database_url: Option<String>,
+
+    /// Connections to the database that each role opens at most
+    #[arg(long, env = "CALLBOARD_DATABASE_CONNECTIONS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    pub database_connections: u32,
+
+    /// Where a reader serves gRPC; port 0 takes a free one
+    #[arg(long, env = "CALLBOARD_GRPC_LISTEN", global = true, hide_short_help = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
+    pub grpc_listen: SocketAddr,
+
+    /// Where a role serves /metrics, /healthz and /readyz; port 0 takes a free one
+    #[arg(long, env = "CALLBOARD_HTTP_LISTEN", global = true, hide_short_help = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7071")]
+    pub http_listen: SocketAddr,
+
+    /// Where the operator's commands reach a reader [default: that of the running `callboard up`, else what --grpc-listen says]
+    #[arg(long, env = "CALLBOARD_GRPC_URL", global = true, hide_short_help = true, value_name = "URL", value_parser = http_url)]
+    pub grpc_url: Option<String>,
+
+    /// Where the operator's commands find /metrics [default: that of the running `callboard up`, else what --http-listen says]
+    #[arg(long, env = "CALLBOARD_HTTP_URL", global = true, hide_short_help = true, value_name = "URL", value_parser = http_url)]
+    pub http_url: Option<String>,
+
+    /// What is logged to stderr [default: info, of `demo` and the operator's commands warn]: a level, or target=level separated by commas
+    #[arg(long, env = "CALLBOARD_LOG", global = true, hide_short_help = true, value_name = "FILTER", value_parser = log_filter)]
+    pub log: Option<String>,
+
+    /// How it is logged
+    #[arg(long, env = "CALLBOARD_LOG_FORMAT", global = true, hide_short_help = true, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// Where metrics and traces are sent by OTLP over gRPC, for example http://localhost:4317; none: nowhere
+    #[arg(long, env = "CALLBOARD_OTLP_ENDPOINT", global = true, hide_short_help = true, value_name = "URL", value_parser = http_url)]
+    pub otlp_endpoint: Option<String>,
+
+    /// Copies of each stream: 1, or 3 or 5 in a cluster of as many brokers
+    #[arg(long, env = "CALLBOARD_REPLICAS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "1", value_parser = replicas)]
+    pub replicas: usize,
+
+    /// Bytes of events that may wait; publishers are refused beyond it
+    #[arg(long, env = "CALLBOARD_EVENTS_MAX_BYTES", global = true, hide_short_help = true, value_name = "BYTES", default_value = "4GiB", value_parser = stream_bytes)]
+    pub events_max_bytes: i64,
+
+    /// Bytes of stitch requests that may wait; processors wait beyond it
+    #[arg(long, env = "CALLBOARD_STITCH_MAX_BYTES", global = true, hide_short_help = true, value_name = "BYTES", default_value = "1GiB", value_parser = stream_bytes)]
+    pub stitch_max_bytes: i64,
+
+    /// How long a worker may be silent about a message before another gets it; 1s to 10m. Workers speak up every third of it
+    #[arg(long, env = "CALLBOARD_ACK_WAIT", global = true, hide_short_help = true, value_name = "DURATION", default_value = "30s", value_parser = ack_wait)]
+    pub ack_wait: Duration,
+
+    /// Events that a processor takes at a time, at most; 1 to 10,000
+    #[arg(long, env = "CALLBOARD_BATCH_EVENTS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "250", value_parser = batch_events)]
+    pub batch_events: usize,
+
+    /// How long settled events stay in their stream, at least 2m: as long as the broker knows a repeated publish
+    #[arg(long, env = "CALLBOARD_KEEP_EVENTS", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = keep_events)]
+    pub keep_events: Duration,
+
+    /// Where `up` and `demo` keep their servers' data and say where they are reached
+    #[arg(long, env = "CALLBOARD_DATA_DIR", global = true, hide_short_help = true, value_name = "DIR", default_value = ".callboard")]
+    pub data_dir: PathBuf,
+
+    /// Where fetched servers are kept [default: the user's cache directory]
+    #[arg(long, env = "CALLBOARD_CACHE_DIR", global = true, hide_short_help = true, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+
+    /// How a command writes what it found
+    #[arg(long, env = "CALLBOARD_OUTPUT", global = true, hide_short_help = true, value_enum)]
+    pub output: Option<Output>,
+}
+
+/// How is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How a command writes what it found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// Aligned columns, for people.
+    Table,
+    /// One JSON value a line.
+    Json,
+    /// YAML documents.
+    Yaml,
+}
+
+impl Config {
+    /// The installation's name.
+    pub fn installation(&self) -> &str {
+        self.installation.as_deref().unwrap_or("catalog")
+    }
+
+    /// How the streams are to be.
+    pub fn stream_limits(&self) -> bus::Limits {
+        bus::Limits {
+            replicas: self.replicas,
+            events_bytes: self.events_max_bytes,
+            stitch_bytes: self.stitch_max_bytes,
+            ack_wait: self.ack_wait,
+            ..bus::Limits::default()
+        }
+    }
+
+    /// User and password at the broker.
+    pub fn credentials(&self) -> Option<(String, String)> {
+        self.nats_user.clone().zip(self.nats_password.clone())
+    }
+
+    /// What must fit together.
+    ///
+    /// # Errors
+    /// [`Failure::Usage`]: which settings, what they are, and what to do.
+    pub fn check(&self) -> Result<(), Failure> {
+        if self.nats_user.is_some() != self.nats_password.is_some() {
+            let (given, other) = if self.nats_user.is_some() { ("nats_user", "nats_password") } else { ("nats_password", "nats_user") };
+            return Err(Failure::Usage(format!("{given} is given without {other}: give both (for example CALLBOARD_NATS_USER and CALLBOARD_NATS_PASSWORD) or neither")));
+        }
+        let (grpc, http) = (self.grpc_listen, self.http_listen);
+        if grpc == http && grpc.port() != 0 {
+            return Err(Failure::Usage(format!("grpc_listen and http_listen are both {grpc}: give each its own port, or 0 for a free one")));
+        }
+        if self.stitch_max_bytes > self.events_max_bytes {
+            return Err(Failure::Usage(format!(
+                "stitch_max_bytes {} is larger than events_max_bytes {}: a stitch request is smaller than the event that causes it; lower the one or raise the other",
+                self.stitch_max_bytes, self.events_max_bytes
+            )));
+        }
+        Ok(())
+    }
+}
+
+fn installation(text: &str) -> Result<String, String> {
+    bus::Names::new(text).map(|names| names.installation().to_owned()).map_err(|error| error.to_string())
+}
+
+fn nats_url(text: &str) -> Result<String, String> {
+    let is_address = |part: &str| {
+        let rest = part.trim().strip_prefix("nats://").or_else(|| part.trim().strip_prefix("tls://"));
+        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
+    };
+    match text.split(',').all(is_address) {
+        true => Ok(text.to_owned()),
+        false => Err("expected nats://host:port or tls://host:port, several separated by commas".to_owned()),
+    }
+}
+
+fn database_url(text: &str) -> Result<String, String> {
+    match text.starts_with("postgres://") || text.starts_with("postgresql://") {
+        true => Ok(text.to_owned()),
+        // Not shown: it may hold a password.
+        false => Err("expected postgres://user:password@host:port/database".to_owned()),
+    }
+}
+
+fn http_url(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    match rest {
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err("expected http://host:port".to_owned()),
+    }
+}
+
+fn log_filter(text: &str) -> Result<String, String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(text);
+    filter.map(|_| text.to_owned()).map_err(|error| format!("{error}; expected a level (error, warn, info, debug, trace) or target=level separated by commas"))
+}
+
+fn replicas(text: &str) -> Result<usize, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        "5" => Ok(5),
+        _ => Err("expected 1, 3 or 5: an even number of copies survives no more than the odd number below it".to_owned()),
+    }
+}
+
+fn stream_bytes(text: &str) -> Result<i64, String> {
+    let bytes = parse_bytes(text)?;
+    match i64::try_from(bytes) {
+        Ok(bytes) if bytes >= 1 << 20 => Ok(bytes),
+        _ => Err("expected at least 1MiB, and less than 8388608TiB".to_owned()),
+    }
+}
+
+fn ack_wait(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(1), Duration::from_secs(600), "expected 1s to 10m")
+}
+
+fn keep_events(text: &str) -> Result<Duration, String> {
+    let window = Duration::from_secs(120);
+    in_range(text, window, Duration::from_secs(30 * 86_400), "expected 2m to 30d: the broker knows a repeated publish for two minutes, by the event that it still has")
+}
+
+fn in_range(text: &str, least: Duration, most: Duration, expected: &str) -> Result<Duration, String> {
+    let duration = parse_duration(text)?;
+    (least..=most).contains(&duration).then_some(duration).ok_or_else(|| expected.to_owned())
+}
+
+fn batch_events(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=10_000).contains(number));
+    number.ok_or_else(|| "expected 1 to 10000".to_owned())
+}
