@@ -3,8 +3,11 @@
 use crate::{Error, Processor};
 use bus::{Backoff, Bus, Consumers, Limits, Stop, stream_status};
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{SeenStream, Store, StreamPosition};
+
+/// How often it is looked whether the streams and consumers still stand.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How an attempt to attach ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +47,28 @@ pub async fn attach(bus: &Bus, store: &Store, limits: &Limits, stop: &Stop) -> R
     }
 }
 
-/// Attaches again each time the connection to the broker was made anew, and takes nothing meanwhile.
+/// Attaches again each time the connection to the broker was made anew, and takes nothing meanwhile; and looks now and then whether
+/// somebody has deleted a stream or a consumer.
 pub(crate) async fn again(processor: &Processor, stop: &Stop) {
-    let mut connections = processor.bus.connections();
+    let Processor { bus, store, config, is_attaching, .. } = processor;
+    let mut connections = bus.connections();
     connections.mark_unchanged();
     loop {
         tokio::select! {
             () = stop.stopped() => return,
-            changed = connections.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(LOOK_AGAIN) => {}
+            changed = connections.changed() => match changed {
+                Ok(()) => is_attaching.store(true, Ordering::Relaxed),
+                Err(_) => return,
+            },
         }
-        processor.is_attaching.store(true, Ordering::Relaxed);
-        if let Err(error) = attach(&processor.bus, &processor.store, &processor.config.streams, stop).await {
-            tracing::error!(%error, "the broker came back with streams that cannot be used; nothing is taken until it comes back with others");
-            continue;
+        match attach(bus, store, &config.streams, stop).await {
+            Ok(_) => is_attaching.store(false, Ordering::Relaxed),
+            Err(error) => {
+                is_attaching.store(true, Ordering::Relaxed);
+                tracing::error!(%error, "the streams cannot be used; nothing is taken until they can");
+            }
         }
-        processor.is_attaching.store(false, Ordering::Relaxed);
     }
 }
 
