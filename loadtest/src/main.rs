@@ -1,2 +1,5 @@
-//! Drives a running installation as an outsider, through NATS and gRPC alone, measures it and judges it.
-fn main() {}
+//! The program `loadtest`.
+
+fn main() -> std::process::ExitCode {
+    loadtest::main()
+}

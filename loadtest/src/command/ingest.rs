@@ -1,0 +1,160 @@
+//! `loadtest ingest`: how fast a whole catalog becomes readable, and what it costs.
+
+use crate::Error;
+use crate::generate::{entity_ref, generate};
+use crate::installation::{Disk, Given, Installation, Started, Used};
+use crate::report::Report;
+use crate::settle::{FLIGHTS, Imported, PROVIDER, import};
+use crate::usage;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+const MIB: f64 = 1024.0 * 1024.0;
+/// Missing refs that are named.
+const NAMED: usize = 5;
+
+/// What to ingest, and where.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Ingest {
+    /// How many entities
+    #[arg(long, value_name = "COUNT", default_value = "10000")]
+    entities: usize,
+    /// What they are
+    #[arg(long, default_value = "1")]
+    seed: u64,
+    /// Processors to start
+    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
+    processors: i64,
+    /// Stitchers to start
+    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
+    stitchers: i64,
+    /// Seconds to wait until all is readable
+    #[arg(long, value_name = "SECONDS", default_value = "600")]
+    limit: u64,
+    #[command(flatten)]
+    given: Given,
+    #[command(flatten)]
+    started: Started,
+}
+
+impl Ingest {
+    /// Ingests, measures, and checks that every entity can be read.
+    pub async fn run(&self) -> Result<Report, Error> {
+        let installation =
+            Installation::open(&self.given, &self.started, self.processors as usize, self.stitchers as usize).await?;
+        let before = Before { used: installation.used(), disk: installation.disk() };
+        let own = usage::of_process(std::process::id());
+        let imported =
+            import(&installation, self.seed, self.entities, FLIGHTS, Duration::from_secs(self.limit)).await?;
+        let mut report = Report::new(format!(
+            "ingest: {} entities of seed {} imported until every one could be read",
+            self.entities, self.seed
+        ));
+        self.speed(&mut report, &imported);
+        self.cost(&mut report, &installation, &before);
+        if let (Some(before), Some(after)) = (own, usage::of_process(std::process::id())) {
+            report.figure("cpu_seconds_loadtest", after.cpu_seconds - before.cpu_seconds, "s");
+        }
+        self.broker(&mut report, &installation).await?;
+        delays(&mut report, &installation).await?;
+        self.check_all(&mut report, &installation, &imported).await?;
+        installation.stop().await?;
+        Ok(report)
+    }
+
+    fn speed(&self, report: &mut Report, imported: &Imported) {
+        let readable = imported.readable.as_secs_f64();
+        report.figure("entities", self.entities as f64, "");
+        report.figure("entities_per_second", self.entities as f64 / readable, "1/s");
+        report.figure("seconds_to_publish", imported.published.as_secs_f64(), "s");
+        report.figure("seconds_to_present", imported.present.as_secs_f64(), "s");
+        report.figure("seconds_to_readable", readable, "s");
+        report.note("present: every ref is in the catalog; readable: with all that others say of it, and the reader says that it has everything");
+    }
+
+    /// CPU time, memory and disk, of an installation of our own.
+    fn cost(&self, report: &mut Report, installation: &Installation, before: &Before) {
+        let entities = self.entities.max(1) as f64;
+        let earlier: HashMap<&str, f64> =
+            before.used.iter().map(|used| (used.name.as_str(), used.usage.cpu_seconds)).collect();
+        let after = installation.used();
+        let spent = |used: &Used| used.usage.cpu_seconds - earlier.get(used.name.as_str()).copied().unwrap_or(0.0);
+        if !after.is_empty() {
+            report.figure("cpu_ms_per_entity", 1000.0 * after.iter().map(spent).sum::<f64>() / entities, "ms");
+        }
+        for used in &after {
+            report.figure(format!("cpu_seconds_{}", used.name), spent(used), "s");
+        }
+        for used in &after {
+            report.figure(format!("memory_mib_{}", used.name), used.usage.memory_bytes as f64 / MIB, "MiB");
+        }
+        if let (Some(before), Some(after)) = (before.disk, installation.disk()) {
+            let database = after.database.saturating_sub(before.database) as f64;
+            let broker = after.broker.saturating_sub(before.broker) as f64;
+            report.figure("disk_bytes_per_entity", (database + broker) / entities, "B");
+            report.figure("database_mib", database / MIB, "MiB");
+            report.figure("database_log_mib", after.log as f64 / MIB, "MiB");
+            report.figure("broker_mib", broker / MIB, "MiB");
+            report.note("memory: the most that a process held at once; of postgres, what all its processes hold in the end. disk: without PostgreSQL's write-ahead log");
+        }
+    }
+
+    async fn broker(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {
+        let entities = bus::stream_status(&installation.bus, &installation.bus.names().entities_stream()).await?;
+        report.figure("entity_stream_mib", entities.bytes as f64 / MIB, "MiB");
+        Ok(())
+    }
+
+    /// Every ref is there, and nothing that came from us is left in the dead letters.
+    async fn check_all(
+        &self,
+        report: &mut Report,
+        installation: &Installation,
+        imported: &Imported,
+    ) -> Result<(), Error> {
+        let mut missing: HashSet<String> =
+            generate(self.seed, self.entities).map(|entity| entity_ref(&entity)).collect();
+        let mut failed = 0_usize;
+        installation
+            .view
+            .each(|entity| {
+                let ours = missing.remove(&entity.r#ref);
+                failed += usize::from(ours && entity.status.is_some());
+            })
+            .await?;
+        report.equal("refs missing", 0.0, missing.len() as f64);
+        for entity_ref in missing.iter().take(NAMED) {
+            report.note(format!("missing: {entity_ref}"));
+        }
+        report.equal("entities with a processing error", 0.0, failed as f64);
+        let dead = bus::stream_status(&installation.bus, &installation.bus.names().dead_letters_stream()).await?;
+        report.note(format!(
+            "the last event of provider {PROVIDER} has revision {}; {} dead letters in the broker",
+            imported.revision, dead.messages
+        ));
+        Ok(())
+    }
+}
+
+/// What had been used before the first publish.
+struct Before {
+    used: Vec<Used>,
+    disk: Option<Disk>,
+}
+
+async fn delays(report: &mut Report, installation: &Installation) -> Result<(), Error> {
+    if !installation.has_metrics() {
+        return Ok(());
+    }
+    let metrics = installation.metrics().await?;
+    for stage in ["processing", "stitching"] {
+        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
+            if let Some(delay) = metrics.quantile(&format!("catalog_{stage}_queue_delay_seconds"), quantile) {
+                report.figure(format!("{stage}_queue_delay_{name}_seconds"), delay, "s");
+            }
+        }
+    }
+    let redelivered = metrics.sum("callboard_messages_redelivered", &[]);
+    report.figure("messages_redelivered", redelivered, "");
+    Ok(())
+}

@@ -1,0 +1,23 @@
+//! Drives a running installation as an outsider, through NATS and gRPC alone, measures it and judges it.
+
+mod cli;
+mod command;
+mod error;
+mod events;
+mod generate;
+mod installation;
+mod metrics;
+mod process;
+mod publish;
+mod random;
+mod report;
+mod settle;
+mod shape;
+mod signal;
+mod snapshot;
+mod usage;
+mod view;
+
+pub use cli::main;
+pub use error::Error;
+pub use generate::generate;
