@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// How often an idle worker looks up from waiting.
@@ -20,8 +21,8 @@ const HOPELESS_DELIVERIES: i64 = 25;
 const ATTEMPTS: u32 = 5;
 /// How often a batch is tried again as it is, when what failed was a collision with another worker.
 const COLLISIONS: u32 = 10;
-/// Acknowledgements on their way at once.
-const ACKS_IN_FLIGHT: usize = 256;
+/// Answers on their way at once.
+const ANSWERS_IN_FLIGHT: usize = 256;
 
 /// One durable consumer that a worker serves, and how much it takes at a time.
 #[derive(Clone, Debug)]
@@ -109,9 +110,9 @@ pub trait Handler: Sync {
 }
 
 /// A worker: any number of them, anywhere, may serve the same lanes.
-pub struct Worker<'a, H> {
+pub struct Worker<H> {
     bus: Bus,
-    handler: &'a H,
+    handler: Arc<H>,
     lanes: Vec<Lane>,
     heartbeat: Duration,
     stop: Stop,
@@ -124,9 +125,9 @@ struct Counters {
     unconfirmed: Counter<u64>,
 }
 
-impl<'a, H: Handler> Worker<'a, H> {
+impl<H: Handler + Send + 'static> Worker<H> {
     /// A worker for these lanes, the first one first at each turn. `ack_wait` is that of the durable consumers.
-    pub fn new(bus: &Bus, handler: &'a H, lanes: Vec<Lane>, ack_wait: Duration, stop: &Stop) -> Self {
+    pub fn new(bus: &Bus, handler: Arc<H>, lanes: Vec<Lane>, ack_wait: Duration, stop: &Stop) -> Self {
         let meter = opentelemetry::global::meter("callboard");
         let counters = Counters {
             redelivered: meter
@@ -145,8 +146,23 @@ impl<'a, H: Handler> Worker<'a, H> {
         Worker { bus: bus.clone(), handler, lanes, heartbeat: ack_wait / 3, stop: stop.clone(), counters }
     }
 
-    /// Works until the stop signal; what is in hand then is finished, what is not begun is given back.
-    pub async fn run(&self) {
+    /// Works until the stop signal, in so many loops side by side: while one waits for the database, another prepares.
+    ///
+    /// # Panics
+    /// When a loop does.
+    pub async fn run(self, loops: usize) {
+        let worker = Arc::new(self);
+        let mut running = tokio::task::JoinSet::new();
+        for _ in 0..loops.max(1) {
+            running.spawn(Arc::clone(&worker).run_one());
+        }
+        while let Some(ended) = running.join_next().await {
+            ended.expect("a worker's loop does not panic");
+        }
+    }
+
+    /// One loop; what is in hand at the stop is finished, what is not begun is given back.
+    async fn run_one(self: Arc<Self>) {
         let mut waits: Vec<Wait> = self.lanes.iter().map(|lane| Wait::new(&self.bus, lane)).collect();
         while !self.stop.is_stopped() {
             if !self.turn(&mut waits).await {
@@ -312,8 +328,26 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     async fn finish_all(&self, items: &[Item], outcomes: Vec<Outcome>) {
         assert_eq!(items.len(), outcomes.len(), "a handler gives one outcome a message");
-        let endings: Vec<_> = items.iter().zip(outcomes).map(|(item, outcome)| self.finish(item, outcome)).collect();
-        futures::stream::iter(endings).buffer_unordered(ACKS_IN_FLIGHT).collect::<()>().await;
+        let mut done = Vec::with_capacity(items.len());
+        for (item, outcome) in items.iter().zip(outcomes) {
+            match outcome {
+                Outcome::Done => done.push(item),
+                other => self.finish(item, other).await,
+            }
+        }
+        self.acknowledge(&done).await;
+    }
+
+    /// Acknowledges a batch and waits until the broker confirms the last one. It takes what comes over one connection in order, so
+    /// those before it are processed then too; if the connection was made anew in between, what was lost comes again.
+    async fn acknowledge(&self, items: &[&Item]) {
+        let Some((last, before)) = items.split_last() else { return };
+        for item in before {
+            if let Some(reply) = item.message.reply.clone() {
+                let _ = self.bus.client.publish(reply, Bytes::from_static(b"+ACK")).await;
+            }
+        }
+        self.respond(last, "+ACK").await;
     }
 
     async fn finish(&self, item: &Item, outcome: Outcome) {
@@ -350,7 +384,7 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     async fn give_back(&self, items: &[Item]) {
         let endings: Vec<_> = items.iter().map(|item| self.respond(item, "-NAK")).collect();
-        futures::stream::iter(endings).buffer_unordered(ACKS_IN_FLIGHT).collect::<()>().await;
+        futures::stream::iter(endings).buffer_unordered(ANSWERS_IN_FLIGHT).collect::<()>().await;
     }
 
     /// Sends an acknowledgement and waits until the broker confirms it. One that is not confirmed is no error: the

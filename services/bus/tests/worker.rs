@@ -3,8 +3,8 @@
 
 use bus::{Bus, Failure, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Record, Stop, Stopper, Worker};
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -99,13 +99,13 @@ impl Case {
         bus::publish_all(&self.bus, &records).await.unwrap();
     }
 
-    async fn run(&self, script: &Script, messages: usize, done: impl AsyncFn() -> bool) {
-        let worker = Worker::new(&self.bus, script, self.lanes(messages), self.limits.ack_wait, &self.stop);
+    async fn run(&self, script: &Arc<Script>, messages: usize, done: impl AsyncFn() -> bool) {
+        let worker = Worker::new(&self.bus, script.clone(), self.lanes(messages), self.limits.ack_wait, &self.stop);
         let watch = async {
             wait_until("the case's end", done).await;
             self.stopper.stop();
         };
-        tokio::join!(worker.run(), watch);
+        tokio::join!(worker.run(1), watch);
     }
 
     async fn settled(&self) -> u64 {
@@ -133,7 +133,7 @@ fn numbered(count: usize) -> impl Iterator<Item = String> {
 async fn a_failing_batch_is_split_until_the_guilty_message_is_alone() {
     let case = Case::new().await;
     case.publish("upsert", numbered(20).chain(["poison".into()]).chain((20..40).map(|n| format!("m{n}")))).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 100, async || case.settled().await == 41).await;
     assert_eq!(case.dead().await, 1);
     for number in 0..40 {
@@ -145,7 +145,7 @@ async fn a_failing_batch_is_split_until_the_guilty_message_is_alone() {
 async fn an_outage_makes_no_dead_letter_and_outlives_ack_wait() {
     let case = Case::new().await;
     case.publish("upsert", numbered(10)).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     script.away.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     case.run(&script, 100, async || {
@@ -165,7 +165,7 @@ async fn an_outage_makes_no_dead_letter_and_outlives_ack_wait() {
 async fn outcomes_are_carried_out() {
     let case = Case::new().await;
     case.publish("upsert", ["later".into(), "dead".into(), "done".into()]).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 100, async || case.settled().await == 3).await;
     assert_eq!((script.times("later"), script.times("dead"), script.times("done")), (2, 1, 1));
     assert_eq!(case.dead().await, 1);
@@ -176,7 +176,7 @@ async fn the_fresh_lane_goes_first() {
     let case = Case::new().await;
     case.publish("import", (0..10).map(|n| format!("bulk{n}"))).await;
     case.publish("upsert", ["fresh".into()]).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 2, async || case.settled().await == 11).await;
     assert_eq!(script.order.lock().unwrap()[0], "fresh");
 }
@@ -185,14 +185,15 @@ async fn the_fresh_lane_goes_first() {
 async fn competing_workers_take_each_message_once() {
     let case = Case::new().await;
     case.publish("import", numbered(300)).await;
-    let (one, two) = (Script::default(), Script::default());
-    let worker = |script| Worker::new(&case.bus, script, case.lanes(7), case.limits.ack_wait, &case.stop);
+    let (one, two) = (Arc::new(Script::default()), Arc::new(Script::default()));
+    let worker =
+        |script: &Arc<Script>| Worker::new(&case.bus, script.clone(), case.lanes(7), case.limits.ack_wait, &case.stop);
     let (first, second) = (worker(&one), worker(&two));
     let watch = async {
         wait_until("everything", async || case.settled().await == 300).await;
         case.stopper.stop();
     };
-    tokio::join!(first.run(), second.run(), watch);
+    tokio::join!(first.run(1), second.run(1), watch);
     for number in 0..300 {
         let body = format!("m{number}");
         assert_eq!(one.times(&body) + two.times(&body), 1, "{body}");
@@ -204,17 +205,17 @@ async fn competing_workers_take_each_message_once() {
 async fn what_a_lost_worker_held_comes_to_another() {
     let case = Case::new().await;
     case.publish("upsert", numbered(5)).await;
-    let hoarder = Script::default();
+    let hoarder = Arc::new(Script::default());
     hoarder.away.store(true, Ordering::Relaxed);
     {
         // Dropped in the middle of its work: no acknowledgement, no goodbye.
-        let worker = Worker::new(&case.bus, &hoarder, case.lanes(100), case.limits.ack_wait, &case.stop);
+        let worker = Worker::new(&case.bus, hoarder.clone(), case.lanes(100), case.limits.ack_wait, &case.stop);
         tokio::select! {
-            () = worker.run() => {}
+            () = worker.run(1) => {}
             () = wait_until("the batch", async || hoarder.batches.load(Ordering::Relaxed) > 0) => {}
         }
     }
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 100, async || case.settled().await == 5).await;
     assert_eq!(script.handled.lock().unwrap().len(), 5);
 }
@@ -223,15 +224,15 @@ async fn what_a_lost_worker_held_comes_to_another() {
 async fn what_is_in_hand_at_the_stop_is_given_back_at_once() {
     let case = Case::new().await;
     case.publish("upsert", numbered(5)).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     script.away.store(true, Ordering::Relaxed);
     case.run(&script, 100, async || script.batches.load(Ordering::Relaxed) > 0).await;
     let (_stopper, stop) = bus::stop();
-    let next = Script::default();
-    let worker = Worker::new(&case.bus, &next, case.lanes(100), case.limits.ack_wait, &stop);
+    let next = Arc::new(Script::default());
+    let worker = Worker::new(&case.bus, next.clone(), case.lanes(100), case.limits.ack_wait, &stop);
     let begun = Instant::now();
     tokio::select! {
-        () = worker.run() => {}
+        () = worker.run(1) => {}
         () = wait_until("redelivery", async || next.handled.lock().unwrap().len() == 5) => {}
     }
     assert!(begun.elapsed() < case.limits.ack_wait, "not by waiting until the broker misses us");
@@ -241,7 +242,7 @@ async fn what_is_in_hand_at_the_stop_is_given_back_at_once() {
 async fn a_held_lane_is_not_fetched() {
     let case = Case::new().await;
     case.publish("upsert", numbered(3)).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     script.held.store(true, Ordering::Relaxed);
     let begun = Instant::now();
     case.run(&script, 100, async || {
@@ -265,7 +266,7 @@ async fn the_settled_mark_waits_for_every_lane_and_for_strays() {
     case.publish("teleport", ["stray".into()]).await;
     case.publish("import", ["b".into()]).await;
     assert_eq!(case.settled().await, 0, "nothing is acknowledged");
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 100, async || case.settled().await == 3).await;
     assert_eq!(script.times("stray"), 0, "no consumer takes it");
     assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1);
@@ -303,6 +304,6 @@ async fn drift_is_brought_back() {
         bus::ensure_consumers(&case.bus, &wider, bus::Consumers::default()).await.unwrap();
     }
     case.publish("upsert", ["a".into()]).await;
-    let script = Script::default();
+    let script = Arc::new(Script::default());
     case.run(&script, 10, async || case.settled().await == 1).await;
 }

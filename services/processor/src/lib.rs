@@ -33,6 +33,8 @@ pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
 /// How a processor works.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Batches in hand at once.
+    pub loops: usize,
     /// Events in one batch.
     pub batch_events: usize,
     /// Bytes of events in one batch.
@@ -48,6 +50,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Config {
+            loops: 2,
             batch_events: 250,
             batch_bytes: 16 << 20,
             entity_limits: catalog::entity::Limits::default(),
@@ -65,7 +68,7 @@ pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
-    let processor = Processor::new(bus.clone(), store, model, config);
+    let processor = Arc::new(Processor::new(bus.clone(), store, model, config));
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -75,8 +78,8 @@ pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop
         bytes: processor.config.batch_bytes,
     };
     let lanes = vec![lane("fresh", Names::PROCESSOR), lane("bulk", Names::PROCESSOR_BULK)];
-    let worker = Worker::new(&bus, &processor, lanes, processor.config.streams.ack_wait, &stop);
-    tokio::join!(worker.run(), relay::run(&processor, &stop), attach::again(&processor, &stop));
+    let worker = Worker::new(&bus, Arc::clone(&processor), lanes, processor.config.streams.ack_wait, &stop);
+    tokio::join!(worker.run(processor.config.loops), relay::run(&processor, &stop), attach::again(&processor, &stop));
     Ok(())
 }
 

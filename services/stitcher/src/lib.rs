@@ -11,7 +11,7 @@ mod publish;
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use store::{Request, Store};
 
@@ -29,6 +29,8 @@ const BUSY_TRIES: [u64; 6] = [5, 10, 20, 40, 80, 160];
 /// How a stitcher works.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Batches in hand at once.
+    pub loops: usize,
     /// Requests in one batch, each of up to 500 entities.
     pub batch_requests: usize,
     /// How the broker's streams are to be.
@@ -37,13 +39,13 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { batch_requests: 4, streams: Limits::default() }
+        Config { loops: 2, batch_requests: 4, streams: Limits::default() }
     }
 }
 
 /// Works until the stop signal, and then finishes what is in hand. Waits for the streams, which a processor makes.
 pub async fn run(bus: Bus, store: Store, config: Config, stop: Stop) {
-    let stitcher = Stitcher { bus: bus.clone(), store, metrics: Metrics::new(), hold: Mutex::default() };
+    let stitcher = Arc::new(Stitcher { bus: bus.clone(), store, metrics: Metrics::new(), hold: Mutex::default() });
     let lane = |name, durable| Lane {
         name,
         stream: bus.names().stitch_stream(),
@@ -52,7 +54,7 @@ pub async fn run(bus: Bus, store: Store, config: Config, stop: Stop) {
         bytes: 16 << 20,
     };
     let lanes = vec![lane("fresh", Names::STITCHER), lane("bulk", Names::STITCHER_BULK)];
-    Worker::new(&bus, &stitcher, lanes, config.streams.ack_wait, &stop).run().await;
+    Worker::new(&bus, stitcher, lanes, config.streams.ack_wait, &stop).run(config.loops).await;
 }
 
 struct Stitcher {
