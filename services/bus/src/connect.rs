@@ -176,6 +176,8 @@ impl Watcher {
                     tracing::warn!(nats.url = self.url, "the broker is away; trying until it answers");
                 }
             }
+            // We close it ourselves, and nobody else can.
+            async_nats::Event::Draining | async_nats::Event::Closed => {}
             async_nats::Event::SlowConsumer(subscription) => {
                 tracing::error!(
                     subscription,

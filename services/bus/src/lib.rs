@@ -16,6 +16,7 @@ mod streams;
 mod worker;
 
 pub use connect::{Bus, Options};
+pub use dead_letter::{StoredDeadLetter, newest_dead_letters};
 pub use entity::{NewestEntity, entity_record, newest_entity, watermark_record};
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};

@@ -3,7 +3,8 @@
 use crate::config::Config;
 use crate::config_file;
 use crate::failure::Failure;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use std::path::PathBuf;
 
 /// Reads the command line, the environment and the settings' file. Help and errors of the command line end the program here.
 ///
@@ -35,7 +36,16 @@ pub struct Cli {
     pub command: Command,
 }
 
-const TOUR: &str = "Every setting is a flag, an environment variable and a key of a file: `callboard help up` lists them.";
+const TOUR: &str = "Two minutes:
+  callboard up                                   broker, database and every role in one process, data in .callboard
+  callboard publish catalog-info.yaml --wait     check and publish entities; directories and - (stdin) work too
+  callboard list --filter kind=component         what there is
+  callboard get component:default/web            one entity, stitched, with its relations
+  callboard status                               how much there is, how much waits, and what is wrong
+  callboard errors                               entities whose newest content failed
+
+`callboard help COMMAND` shows a command's examples and every setting. A setting is a flag, an environment variable and a key of a
+file: --nats-url is CALLBOARD_NATS_URL is nats_url.";
 
 /// What to do.
 #[derive(Subcommand)]
@@ -55,6 +65,104 @@ pub enum Command {
     /// Run a reader: the whole catalog in memory, served over gRPC. Needs the broker alone
     #[command(after_help = ROLE)]
     Reader,
+    /// Check and publish entities from files, directories or stdin
+    #[command(after_help = PUBLISH)]
+    Publish(PublishArgs),
+    /// Withdraw a provider's claims on entities
+    #[command(after_help = DELETE)]
+    Delete(DeleteArgs),
+    /// Show one entity
+    #[command(after_help = GET)]
+    Get(GetArgs),
+    /// List the entities that match a filter
+    #[command(after_help = LIST)]
+    List(ListArgs),
+    /// Show how much there is, how much waits, how long it waits, and what is wrong
+    #[command(after_help = STATUS)]
+    Status,
+    /// List entities whose newest content failed
+    #[command(after_help = ERRORS)]
+    Errors,
+    /// List messages that could never be handled, newest first
+    #[command(after_help = DEAD_LETTERS)]
+    DeadLetters(DeadLettersArgs),
+}
+
+/// What is published, and in whose name.
+#[derive(Args)]
+pub struct PublishArgs {
+    /// YAML or JSON files of many documents; directories, searched for *.yaml, *.yml and *.json; - for stdin
+    #[arg(required = true, value_name = "FILE|DIR|-")]
+    pub paths: Vec<PathBuf>,
+    /// The provider in whose name they are published: 1 to 128 bytes
+    #[arg(long, default_value = "cli", value_name = "NAME", value_parser = provider)]
+    pub provider: String,
+    /// The location key of their claims: who has the same one is the same source of an entity; 1 to 2048 bytes
+    #[arg(long, value_name = "KEY", value_parser = location_key)]
+    pub location_key: Option<String>,
+    /// Check only; publish nothing
+    #[arg(long)]
+    pub check: bool,
+    /// Wait until a reader shows them, five minutes at most
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What is withdrawn, and in whose name.
+#[derive(Args)]
+pub struct DeleteArgs {
+    /// Entity refs: kind:namespace/name, the namespace `default` where it is left out
+    #[arg(required = true, value_name = "REF")]
+    pub refs: Vec<String>,
+    /// The provider whose claims are withdrawn
+    #[arg(long, default_value = "cli", value_name = "NAME", value_parser = provider)]
+    pub provider: String,
+    /// Wait until a reader has them, five minutes at most
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What is shown.
+#[derive(Args)]
+pub struct GetArgs {
+    /// Entity ref: kind:namespace/name, the namespace `default` where it is left out
+    #[arg(value_name = "REF")]
+    pub entity_ref: String,
+    /// Answer only with what includes this revision, as `publish` printed it
+    #[arg(long, default_value_t = 0, value_name = "REVISION")]
+    pub at_least_revision: i64,
+}
+
+/// What is listed.
+#[derive(Args)]
+pub struct ListArgs {
+    /// Backstage's filter, conditions that must all hold: key=value,key=value,key. Of several --filter one must hold
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// This many entities at most
+    #[arg(long, value_name = "COUNT")]
+    pub limit: Option<u64>,
+}
+
+/// What is listed.
+#[derive(Args)]
+pub struct DeadLettersArgs {
+    /// This many at most: 1 to 10,000
+    #[arg(long, default_value = "50", value_name = "COUNT", value_parser = letters)]
+    pub limit: usize,
+}
+
+fn provider(text: &str) -> Result<String, String> {
+    (1..=128).contains(&text.len()).then(|| text.to_owned()).ok_or_else(|| "expected 1 to 128 bytes".to_owned())
+}
+
+fn location_key(text: &str) -> Result<String, String> {
+    let fits = (1..=2048).contains(&text.len()) && !text.contains(char::is_control);
+    fits.then(|| text.to_owned()).ok_or_else(|| "expected 1 to 2048 bytes without control characters".to_owned())
+}
+
+fn letters(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| (1..=10_000).contains(number)).ok_or_else(|| "expected 1 to 10000".to_owned())
 }
 
 const UP: &str = "Examples:
@@ -70,3 +178,47 @@ const ROLE: &str = "Examples:
   callboard reader --nats-url nats://broker:4222 --grpc-listen 0.0.0.0:7070
 
 A role waits for a broker or a database that is away, at its start too. SIGTERM finishes or gives back what it holds, within 10 s.";
+
+const PUBLISH: &str = "Examples:
+  callboard publish catalog-info.yaml
+  callboard publish services/ --provider monorepo --wait
+  callboard publish services/ --check            checks by the rules of processing, and publishes nothing
+  generate-entities | callboard publish -
+
+A document that breaks a rule is told with file, line and field; the others are published all the same, and the exit code is 1.
+Up to 50 entities go as upserts; more go as imports, which wait behind every fresh change.";
+
+const DELETE: &str = "Examples:
+  callboard delete component:default/web
+  callboard delete component:web api:web-api --provider monorepo --wait
+
+Only the provider's own claims are withdrawn: where another source claims the entity, that one takes over.";
+
+const GET: &str = "Examples:
+  callboard get component:default/web
+  callboard get component:web --output json | jq .relations
+  callboard get component:web --at-least-revision 1234";
+
+const LIST: &str = "Examples:
+  callboard list
+  callboard list --filter kind=component,spec.type=service --filter kind=api
+  callboard list --filter relations.ownedBy=group:default/team-a
+  callboard list --output json | jq -r .metadata.uid";
+
+const STATUS: &str = "Examples:
+  callboard status
+  callboard status --output json | jq '.consumers[] | select(.pending > 0)'
+  callboard status --http-url http://processor-1:7071      the queue delays of that process";
+
+const ERRORS: &str = "Examples:
+  callboard errors
+  callboard errors --output json | jq -r '.ref + \": \" + .error.message'
+
+Needs the database. SHOWN says whether readers show an earlier, good version meanwhile.";
+
+const DEAD_LETTERS: &str = "Examples:
+  callboard dead-letters --limit 10
+  callboard dead-letters --output json | jq -r .payload    the originals
+
+A dead letter could not be a claim on an entity (no JSON, no kind or name, over a limit, unknown operation), or failed five times
+alone. Its provider has to mend and publish it again.";

@@ -40,6 +40,14 @@ pub fn start(config: &Config, default_log: &str, service: &str) -> Result<Teleme
     Ok(Telemetry { registry, meters, traces })
 }
 
+/// Installs the log alone, for a command that ends soon.
+///
+/// # Errors
+/// [`Failure::Usage`] for a filter that cannot be used.
+pub fn start_log(config: &Config, default_log: &str) -> Result<(), Failure> {
+    log(config, default_log, None)
+}
+
 impl Telemetry {
     /// The metrics in Prometheus's text format.
     pub fn metrics_text(&self) -> String {

@@ -1,6 +1,13 @@
 //! One file a command.
 
+pub mod dead_letters;
+pub mod delete;
+pub mod errors;
+pub mod get;
+pub mod list;
+pub mod publish;
 pub mod role;
+pub mod status;
 pub mod up;
 
 use crate::failure::Failure;
