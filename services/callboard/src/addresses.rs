@@ -37,15 +37,19 @@ pub struct Claim {
 /// [`Failure::Runtime`] when another `up` has it.
 pub fn claim(data_dir: &Path) -> Result<Claim, Failure> {
     let path = path(data_dir);
-    let cannot = |error: std::io::Error| Failure::Runtime(format!("cannot write {}: {error}; --data-dir names another directory", path.display()));
+    let cannot = |error: std::io::Error| {
+        Failure::Runtime(format!("cannot write {}: {error}; --data-dir names another directory", path.display()))
+    };
     fs::create_dir_all(data_dir).map_err(cannot)?;
     // Only its owner may read it: it holds the database's password.
-    let file = File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(cannot)?;
+    let file =
+        File::options().create(true).truncate(false).read(true).write(true).mode(0o600).open(&path).map_err(cannot)?;
     match file.try_lock() {
         Ok(()) => Ok(Claim { path, file }),
-        Err(TryLockError::WouldBlock) => {
-            Err(Failure::Runtime(format!("a callboard runs in {} already: stop it, or choose another --data-dir", data_dir.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Failure::Runtime(format!(
+            "a callboard runs in {} already: stop it, or choose another --data-dir",
+            data_dir.display()
+        ))),
         Err(TryLockError::Error(error)) => Err(cannot(error)),
     }
 }

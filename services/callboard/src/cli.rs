@@ -37,6 +37,7 @@ pub struct Cli {
 }
 
 const TOUR: &str = "Two minutes:
+  callboard demo                                 everything below with an example catalog, in one go
   callboard up                                   broker, database and every role in one process, data in .callboard
   callboard publish catalog-info.yaml --wait     check and publish entities; directories and - (stdin) work too
   callboard list --filter kind=component         what there is
@@ -53,6 +54,9 @@ pub enum Command {
     /// Run everything in one process, with a broker and a database of its own where none is given
     #[command(after_help = UP)]
     Up,
+    /// Run everything, publish an example catalog, and show what came of it
+    #[command(after_help = DEMO)]
+    Demo(DemoArgs),
     /// Run a processor: takes events, merges claims, asks for stitching. Add as many as you like
     #[command(after_help = ROLE)]
     Processor,
@@ -86,6 +90,17 @@ pub enum Command {
     /// List messages that could never be handled, newest first
     #[command(after_help = DEAD_LETTERS)]
     DeadLetters(DeadLettersArgs),
+}
+
+/// How the demo is run.
+#[derive(Args)]
+pub struct DemoArgs {
+    /// End after what is shown, with exit code 0; for scripts
+    #[arg(long)]
+    pub once: bool,
+    /// Begin with an empty catalog: the data of earlier runs goes
+    #[arg(long)]
+    pub fresh: bool,
 }
 
 /// What is published, and in whose name.
@@ -172,6 +187,13 @@ const UP: &str = "Examples:
 
 While it runs, `callboard status`, `callboard list` and the others in the same directory find it by themselves.
 Ctrl-C (SIGINT) or SIGTERM finishes what is in hand, within 10 s; a second one ends it at once.";
+
+const DEMO: &str = "Examples:
+  callboard demo                     until Ctrl-C, with servers and data in .callboard
+  callboard demo --once --fresh      from nothing to the first answer, and out
+
+Needs nothing installed: a broker and a database that are not there are fetched once. Ports that are in use are replaced by free ones.
+While it runs, `callboard list`, `callboard get`, `callboard status` in the same directory find it by themselves.";
 
 const ROLE: &str = "Examples:
   CALLBOARD_NATS_URL=nats://broker:4222 CALLBOARD_DATABASE_URL=postgres://callboard:…@db/callboard callboard processor

@@ -30,7 +30,14 @@ pub struct Config {
     pub nats_user: Option<String>,
 
     /// That user's password; better in the environment or the file than in a flag that others can see
-    #[arg(long, env = "CALLBOARD_NATS_PASSWORD", global = true, hide_short_help = true, hide_env_values = true, value_name = "TEXT")]
+    #[arg(
+        long,
+        env = "CALLBOARD_NATS_PASSWORD",
+        global = true,
+        hide_short_help = true,
+        hide_env_values = true,
+        value_name = "TEXT"
+    )]
     pub nats_password: Option<String>,
 
     /// PostgreSQL 14 or newer: postgres://user:password@host:port/database. Readers need none
@@ -42,11 +49,25 @@ pub struct Config {
     pub database_connections: u32,
 
     /// Where a reader serves gRPC; port 0 takes a free one
-    #[arg(long, env = "CALLBOARD_GRPC_LISTEN", global = true, hide_short_help = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7070")]
+    #[arg(
+        long,
+        env = "CALLBOARD_GRPC_LISTEN",
+        global = true,
+        hide_short_help = true,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:7070"
+    )]
     pub grpc_listen: SocketAddr,
 
     /// Where a role serves /metrics, /healthz and /readyz; port 0 takes a free one
-    #[arg(long, env = "CALLBOARD_HTTP_LISTEN", global = true, hide_short_help = true, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:7071")]
+    #[arg(
+        long,
+        env = "CALLBOARD_HTTP_LISTEN",
+        global = true,
+        hide_short_help = true,
+        value_name = "ADDRESS:PORT",
+        default_value = "127.0.0.1:7071"
+    )]
     pub http_listen: SocketAddr,
 
     /// Where the operator's commands reach a reader [default: that of the running `callboard up`, else what --grpc-listen says]
@@ -62,7 +83,14 @@ pub struct Config {
     pub log: Option<String>,
 
     /// How it is logged
-    #[arg(long, env = "CALLBOARD_LOG_FORMAT", global = true, hide_short_help = true, value_enum, default_value = "text")]
+    #[arg(
+        long,
+        env = "CALLBOARD_LOG_FORMAT",
+        global = true,
+        hide_short_help = true,
+        value_enum,
+        default_value = "text"
+    )]
     pub log_format: LogFormat,
 
     /// Where metrics and traces are sent by OTLP over gRPC, for example http://localhost:4317; none: nowhere
@@ -94,7 +122,14 @@ pub struct Config {
     pub keep_events: Duration,
 
     /// Where `up` and `demo` keep their servers' data and say where they are reached
-    #[arg(long, env = "CALLBOARD_DATA_DIR", global = true, hide_short_help = true, value_name = "DIR", default_value = ".callboard")]
+    #[arg(
+        long,
+        env = "CALLBOARD_DATA_DIR",
+        global = true,
+        hide_short_help = true,
+        value_name = "DIR",
+        default_value = ".callboard"
+    )]
     pub data_dir: PathBuf,
 
     /// Where fetched servers are kept [default: the user's cache directory]
@@ -154,12 +189,17 @@ impl Config {
     /// [`Failure::Usage`]: which settings, what they are, and what to do.
     pub fn check(&self) -> Result<(), Failure> {
         if self.nats_user.is_some() != self.nats_password.is_some() {
-            let (given, other) = if self.nats_user.is_some() { ("nats_user", "nats_password") } else { ("nats_password", "nats_user") };
-            return Err(Failure::Usage(format!("{given} is given without {other}: give both (for example CALLBOARD_NATS_USER and CALLBOARD_NATS_PASSWORD) or neither")));
+            let (given, other) =
+                if self.nats_user.is_some() { ("nats_user", "nats_password") } else { ("nats_password", "nats_user") };
+            return Err(Failure::Usage(format!(
+                "{given} is given without {other}: give both (for example CALLBOARD_NATS_USER and CALLBOARD_NATS_PASSWORD) or neither"
+            )));
         }
         let (grpc, http) = (self.grpc_listen, self.http_listen);
         if grpc == http && grpc.port() != 0 {
-            return Err(Failure::Usage(format!("grpc_listen and http_listen are both {grpc}: give each its own port, or 0 for a free one")));
+            return Err(Failure::Usage(format!(
+                "grpc_listen and http_listen are both {grpc}: give each its own port, or 0 for a free one"
+            )));
         }
         if self.stitch_max_bytes > self.events_max_bytes {
             return Err(Failure::Usage(format!(
@@ -197,14 +237,18 @@ fn database_url(text: &str) -> Result<String, String> {
 fn http_url(text: &str) -> Result<String, String> {
     let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
     match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => Ok(text.trim_end_matches('/').to_owned()),
+        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
         _ => Err("expected http://host:port".to_owned()),
     }
 }
 
 fn log_filter(text: &str) -> Result<String, String> {
     let filter = tracing_subscriber::EnvFilter::try_new(text);
-    filter.map(|_| text.to_owned()).map_err(|error| format!("{error}; expected a level (error, warn, info, debug, trace) or target=level separated by commas"))
+    filter.map(|_| text.to_owned()).map_err(|error| {
+        format!("{error}; expected a level (error, warn, info, debug, trace) or target=level separated by commas")
+    })
 }
 
 fn replicas(text: &str) -> Result<usize, String> {
@@ -212,7 +256,9 @@ fn replicas(text: &str) -> Result<usize, String> {
         "1" => Ok(1),
         "3" => Ok(3),
         "5" => Ok(5),
-        _ => Err("expected 1, 3 or 5: an even number of copies survives no more than the odd number below it".to_owned()),
+        _ => {
+            Err("expected 1, 3 or 5: an even number of copies survives no more than the odd number below it".to_owned())
+        }
     }
 }
 
@@ -230,7 +276,12 @@ fn ack_wait(text: &str) -> Result<Duration, String> {
 
 fn keep_events(text: &str) -> Result<Duration, String> {
     let window = Duration::from_secs(120);
-    in_range(text, window, Duration::from_secs(30 * 86_400), "expected 2m to 30d: the broker knows a repeated publish for two minutes, by the event that it still has")
+    in_range(
+        text,
+        window,
+        Duration::from_secs(30 * 86_400),
+        "expected 2m to 30d: the broker knows a repeated publish for two minutes, by the event that it still has",
+    )
 }
 
 fn in_range(text: &str, least: Duration, most: Duration, expected: &str) -> Result<Duration, String> {

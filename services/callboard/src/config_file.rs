@@ -93,7 +93,11 @@ fn distance(a: &str, b: &str) -> usize {
 /// The value has to be one that the flag would take.
 fn check_value(command: &Command, key: &str, value: &str) -> Result<(), String> {
     let flag = format!("--{}={value}", key.replace('_', "-"));
-    let tried = command.clone().subcommand_required(false).arg_required_else_help(false).try_get_matches_from(["callboard".to_owned(), flag]);
+    let tried = command
+        .clone()
+        .subcommand_required(false)
+        .arg_required_else_help(false)
+        .try_get_matches_from(["callboard".to_owned(), flag]);
     let Err(error) = tried else { return Ok(()) };
     let text = error.to_string();
     let lines = text.lines().next().unwrap_or_default();

@@ -124,7 +124,10 @@ impl Parts {
         match &self.reader {
             None => missing.push("does not serve gRPC yet".to_owned()),
             Some(state) if !state.ready() => {
-                missing.push(format!("has not caught up with the entities and seen a watermark yet, {} messages to come", state.lag()));
+                missing.push(format!(
+                    "has not caught up with the entities and seen a watermark yet, {} messages to come",
+                    state.lag()
+                ));
             }
             Some(_) => {}
         }

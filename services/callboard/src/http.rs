@@ -18,7 +18,11 @@ use tokio::net::TcpListener;
 /// [`Failure::Usage`]: the address is in use, or not ours.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, Failure> {
     let listener = TcpListener::bind(address).await;
-    listener.map_err(|error| Failure::Usage(format!("http_listen: cannot listen on {address}: {error}; give another address, or port 0 for a free one")))
+    listener.map_err(|error| {
+        Failure::Usage(format!(
+            "http_listen: cannot listen on {address}: {error}; give another address, or port 0 for a free one"
+        ))
+    })
 }
 
 /// Serves until it is dropped.

@@ -69,7 +69,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
             false => files.push(path.clone()),
         }
         if files.is_empty() {
-            return Err(Failure::Usage(format!("{}: expected *.yaml, *.yml or *.json files in it, found none", path.display())));
+            return Err(Failure::Usage(format!(
+                "{}: expected *.yaml, *.yml or *.json files in it, found none",
+                path.display()
+            )));
         }
         for file in files {
             let name = file.display().to_string();
@@ -82,7 +85,10 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
 
 fn read_text(name: &str, from: impl Read) -> Result<String, Failure> {
     let mut text = String::new();
-    let length = from.take(FILE_BYTES + 1).read_to_string(&mut text).map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
+    let length = from
+        .take(FILE_BYTES + 1)
+        .read_to_string(&mut text)
+        .map_err(|error| Failure::Usage(format!("{name}: {error}")))?;
     match length as u64 > FILE_BYTES {
         true => Err(Failure::Usage(format!("{name}: expected at most {} MiB; split it", FILE_BYTES >> 20))),
         false => Ok(text),
@@ -100,16 +106,25 @@ fn search(directory: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<()
         let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
         if kind.is_dir() && !is_hidden {
             match depth {
-                0 => return Err(Failure::Usage(format!("{}: directories are nested deeper than {DEPTH}", path.display()))),
+                0 => {
+                    return Err(Failure::Usage(format!(
+                        "{}: directories are nested deeper than {DEPTH}",
+                        path.display()
+                    )));
+                }
                 _ => search(&path, depth - 1, files)?,
             }
         }
-        let is_entities = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let is_entities =
+            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
         if is_entities && path.is_file() {
             files.push(path);
         }
         if files.len() > FILES {
-            return Err(Failure::Usage(format!("{}: expected at most {FILES} files; publish parts of it", directory.display())));
+            return Err(Failure::Usage(format!(
+                "{}: expected at most {FILES} files; publish parts of it",
+                directory.display()
+            )));
         }
     }
     Ok(())
@@ -164,7 +179,8 @@ enum Problem {
 fn check_document(document: &Document, model: &Model, provider_subject: &str) -> Result<Checked, Problem> {
     let value = document.content.as_ref().map_err(|error| Problem::Unreadable(error.clone()))?;
     let json = serde_json::to_vec(value).map_err(|error| Problem::Refused(error.to_string()))?;
-    let unprocessed = parse_entity(&json, &Limits::default()).map_err(|refusal| Problem::Refused(refusal.to_string()))?;
+    let unprocessed =
+        parse_entity(&json, &Limits::default()).map_err(|refusal| Problem::Refused(refusal.to_string()))?;
     process(model, &unprocessed, provider_subject).map_err(Problem::Invalid)?;
     Ok(Checked { entity_ref: unprocessed.entity_ref.to_string(), json })
 }
@@ -174,7 +190,11 @@ fn fault(source: &Source, document: &Document, problem: Problem) -> Fault {
         Problem::Unreadable(error) => (error.line, String::new(), error.message),
         Problem::Refused(reason) => {
             // What it says begins with the field.
-            let field = reason.split(' ').next().filter(|word| ["kind", "metadata", "metadata.name"].contains(word)).map(str::to_owned);
+            let field = reason
+                .split(' ')
+                .next()
+                .filter(|word| ["kind", "metadata", "metadata.name"].contains(word))
+                .map(str::to_owned);
             (field_line(&source.text, document, field.as_deref().unwrap_or_default()), String::new(), reason)
         }
         Problem::Invalid(error) => {
@@ -223,11 +243,20 @@ spec:
     fn documents_are_checked_one_by_one() {
         check(GOOD, &["component:default/web"]);
         check("", &[]);
-        check(&format!("{GOOD}---\na: 1\na: 2\n---\n{GOOD}"), &["component:default/web", "component:default/web", "f.yaml:11: document 2: "]);
+        check(
+            &format!("{GOOD}---\na: 1\na: 2\n---\n{GOOD}"),
+            &["component:default/web", "component:default/web", "f.yaml:11: document 2: "],
+        );
         check(&GOOD.replace("  owner: team\n", ""), &["f.yaml:5: document 1, field /spec: "]);
         check(&GOOD.replace("name: web", "name: a b"), &["f.yaml:4: document 1, field metadata.name: "]);
-        check(&GOOD.replace("kind: Component\n", ""), &["f.yaml:1: document 1: kind must be a non-empty string, found nothing"]);
-        check(&GOOD.replace("  name: web", "  name: 7"), &["f.yaml:4: document 1: metadata.name must be a non-empty string, found a number"]);
+        check(
+            &GOOD.replace("kind: Component\n", ""),
+            &["f.yaml:1: document 1: kind must be a non-empty string, found nothing"],
+        );
+        check(
+            &GOOD.replace("  name: web", "  name: 7"),
+            &["f.yaml:4: document 1: metadata.name must be a non-empty string, found a number"],
+        );
         check("- 1\n", &["f.yaml:1: document 1: the entity must be a JSON object, found an array"]);
     }
 
@@ -235,7 +264,10 @@ spec:
     fn json_values_behind_one_another() {
         let one = r#"{"apiVersion":"backstage.io/v1alpha1","kind":"Group","metadata":{"name":"a"},"spec":{"type":"team","children":[]}}"#;
         check(&format!("{one}\n{one}"), &["group:default/a", "group:default/a"]);
-        check(&format!("{one}\n\n{{\"kind\":1}}\n{one}"), &["group:default/a", "group:default/a", "f.yaml:3: document 2: "]);
+        check(
+            &format!("{one}\n\n{{\"kind\":1}}\n{one}"),
+            &["group:default/a", "group:default/a", "f.yaml:3: document 2: "],
+        );
         check(&format!("{one}\n{{\"a\":"), &["group:default/a", "f.yaml:2: document 2: EOF"]);
         check("{kind: Component, metadata: {name: x}}", &["f.yaml:1: document 1"]);
     }

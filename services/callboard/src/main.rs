@@ -5,6 +5,7 @@ mod cli;
 mod commands;
 mod config;
 mod config_file;
+mod example;
 mod failure;
 mod health;
 mod http;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
 fn run(config: &config::Config, command: Command) -> Result<(), Failure> {
     match command {
         Command::Up => commands::up::run(config),
+        Command::Demo(args) => commands::demo::run(config, &args),
         Command::Processor => commands::role::run(config, Role::Processor),
         Command::Stitcher => commands::role::run(config, Role::Stitcher),
         Command::Scheduler => commands::role::run(config, Role::Scheduler),

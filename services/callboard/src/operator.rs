@@ -45,7 +45,7 @@ pub fn ask<T>(config: &Config, work: impl AsyncFnOnce(&Operator) -> Result<T, Fa
 
 impl Operator {
     /// What is given counts; what is not given is that of a running `up`, unless it serves something else.
-    fn new(config: &Config) -> Operator {
+    pub fn new(config: &Config) -> Operator {
         let mut config = config.clone();
         let found = addresses::find(&config.data_dir).filter(|found| fits(&config, found));
         let is_local = found.is_some();
@@ -66,7 +66,11 @@ impl Operator {
     /// None is given or none answers; says what to do.
     pub async fn bus(&self) -> Result<Bus, Failure> {
         let options = bus::Options {
-            url: self.config.nats_url.clone().ok_or_else(|| self.nothing_known("broker", "--nats-url (nats://host:port)"))?,
+            url: self
+                .config
+                .nats_url
+                .clone()
+                .ok_or_else(|| self.nothing_known("broker", "--nats-url (nats://host:port)"))?,
             installation: self.config.installation().to_owned(),
             credentials: self.config.credentials(),
             name: "callboard-operator".to_owned(),
@@ -81,10 +85,13 @@ impl Operator {
     /// None answers; says what to do.
     pub async fn reader(&self) -> Result<Reader, Failure> {
         let url = self.grpc_url();
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|error| Failure::Usage(format!("grpc_url {url}: {error}")))?;
+        let endpoint =
+            Endpoint::from_shared(url.clone()).map_err(|error| Failure::Usage(format!("grpc_url {url}: {error}")))?;
         let channel = endpoint.connect_timeout(PATIENCE).connect().await.map_err(|_| match self.is_local {
             true => Failure::Runtime(format!("no reader answers at {url}")),
-            false => Failure::Runtime(format!("no reader answers at {url}: --grpc-url names another; {}", self.no_up())),
+            false => {
+                Failure::Runtime(format!("no reader answers at {url}: --grpc-url names another; {}", self.no_up()))
+            }
         })?;
         Ok(CatalogServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES))
     }
@@ -140,7 +147,8 @@ pub fn refused(status: &Status) -> Failure {
     match status.code() {
         Code::InvalidArgument => {
             let violations = api::field_violations(status);
-            let lines: Vec<String> = violations.into_iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
+            let lines: Vec<String> =
+                violations.into_iter().map(|(field, reason)| format!("{field}: {reason}")).collect();
             Failure::Usage(if lines.is_empty() { status.message().to_owned() } else { lines.join("; ") })
         }
         _ => Failure::runtime(status.message()),

@@ -19,7 +19,11 @@ pub struct Table {
 impl Table {
     /// A table with these columns.
     pub fn new(headers: &[&'static str]) -> Table {
-        Table { headers: headers.to_vec(), widths: headers.iter().map(|header| measure_text_width(header)).collect(), begun: false }
+        Table {
+            headers: headers.to_vec(),
+            widths: headers.iter().map(|header| measure_text_width(header)).collect(),
+            begun: false,
+        }
     }
 
     /// Writes a page of rows, under the headers if it is the first.
@@ -123,10 +127,20 @@ mod tests {
             let documents = catalog::documents::parse_documents(&text);
             assert_eq!(documents[0].content.as_ref().unwrap(), &value, "{text}");
         };
-        check(json!({"a": "yes", "b": "1.0", "c": "null", "d": "", "e": "- x", "f": "x: y", "g": "# c", "h": "~", "i": "0x10"}));
-        check(json!({"definition": "openapi: 3.0.0\ninfo:\n  title: T\n", "trailing": "a\n\n", "none": "a\nb", "leading": "  a\nb"}));
-        check(json!({"list": [], "map": {}, "nested": [[1, 2], {"a": [true, null]}], "number": 1.5, "big": 9_007_199_254_740_991_i64}));
-        check(json!({"long": "word ".repeat(60), "quote": "it's \"so\"", "tab": "a\tb", "unicode": "größe ✓", "at": "@a", "percent": "%a"}));
-        check(json!({"backstage.io/managed-by-location": "url:https://example.com/a.yaml", "a b": 1, "y": 2, "1": 3, "": 4}));
+        check(
+            json!({"a": "yes", "b": "1.0", "c": "null", "d": "", "e": "- x", "f": "x: y", "g": "# c", "h": "~", "i": "0x10"}),
+        );
+        check(
+            json!({"definition": "openapi: 3.0.0\ninfo:\n  title: T\n", "trailing": "a\n\n", "none": "a\nb", "leading": "  a\nb"}),
+        );
+        check(
+            json!({"list": [], "map": {}, "nested": [[1, 2], {"a": [true, null]}], "number": 1.5, "big": 9_007_199_254_740_991_i64}),
+        );
+        check(
+            json!({"long": "word ".repeat(60), "quote": "it's \"so\"", "tab": "a\tb", "unicode": "größe ✓", "at": "@a", "percent": "%a"}),
+        );
+        check(
+            json!({"backstage.io/managed-by-location": "url:https://example.com/a.yaml", "a b": 1, "y": 2, "1": 3, "": 4}),
+        );
     }
 }

@@ -36,7 +36,12 @@ pub struct Process {
 ///
 /// # Errors
 /// [`Failure::Usage`] when the HTTP port cannot be had.
-pub async fn start(config: &Config, roles: &[Role], telemetry: &Telemetry, servers: Option<Servers>) -> Result<Process, Failure> {
+pub async fn start(
+    config: &Config,
+    roles: &[Role],
+    telemetry: &Telemetry,
+    servers: Option<Servers>,
+) -> Result<Process, Failure> {
     let signals = Signals::new()?;
     let (stopper, stop) = bus::stop();
     let health = Health::new(roles);
@@ -45,7 +50,8 @@ pub async fn start(config: &Config, roles: &[Role], telemetry: &Telemetry, serve
     tracing::info!(address = %http, "health and metrics are served over HTTP");
     tokio::spawn(http::serve(listener, health.clone(), telemetry.clone()));
     let (told, grpc) = watch::channel(None);
-    let context = Context { config: config.clone(), health: health.clone(), grpc: Arc::new(told) };
+    let streams = Arc::new(watch::Sender::new(!roles.contains(&Role::Processor)));
+    let context = Context { config: config.clone(), health: health.clone(), grpc: Arc::new(told), streams };
     let mut set = JoinSet::new();
     for role in roles.iter().copied() {
         let running = roles::run(role, context.clone(), stop.clone());

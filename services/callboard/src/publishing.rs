@@ -25,7 +25,12 @@ pub struct Publisher {
 ///
 /// # Errors
 /// The broker refuses, or is away for a minute. What was stored before stays, and publishing it again does no harm.
-pub async fn publish(bus: &Bus, publisher: &Publisher, entities: &[Checked], done: &dyn Fn(u64)) -> Result<Vec<u64>, Failure> {
+pub async fn publish(
+    bus: &Bus,
+    publisher: &Publisher,
+    entities: &[Checked],
+    done: &dyn Fn(u64),
+) -> Result<Vec<u64>, Failure> {
     let operation = if entities.len() <= SINGLE { "upsert" } else { "import" };
     let subject = bus.names().event(&publisher.provider, operation);
     let payloads: Vec<&[u8]> = entities.iter().map(|entity| entity.json.as_slice()).collect();
@@ -39,12 +44,19 @@ pub async fn publish(bus: &Bus, publisher: &Publisher, entities: &[Checked], don
 /// As [`publish`].
 pub async fn delete(bus: &Bus, provider: &str, refs: &[String]) -> Result<Vec<u64>, Failure> {
     let subject = bus.names().event(provider, "delete");
-    let bodies: Vec<Vec<u8>> = refs.iter().map(|name| serde_json::json!({"entityRef": name}).to_string().into_bytes()).collect();
+    let bodies: Vec<Vec<u8>> =
+        refs.iter().map(|name| serde_json::json!({"entityRef": name}).to_string().into_bytes()).collect();
     let payloads: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
     send(bus, &subject, None, &payloads, (1, &|_| ())).await
 }
 
-async fn send(bus: &Bus, subject: &str, location_key: Option<&str>, payloads: &[&[u8]], (batch, done): (usize, &dyn Fn(u64))) -> Result<Vec<u64>, Failure> {
+async fn send(
+    bus: &Bus,
+    subject: &str,
+    location_key: Option<&str>,
+    payloads: &[&[u8]],
+    (batch, done): (usize, &dyn Fn(u64)),
+) -> Result<Vec<u64>, Failure> {
     let run = run_id();
     let mut sequences = Vec::with_capacity(payloads.len());
     for payloads in payloads.chunks(batch) {

@@ -55,6 +55,28 @@ pub struct Context {
     pub health: Health,
     /// Is told where gRPC is served.
     pub grpc: Arc<watch::Sender<Option<SocketAddr>>>,
+    /// The streams stand. Beside a processor in the same process the others wait for it, and need not find none.
+    pub streams: Arc<watch::Sender<bool>>,
+}
+
+/// Whether a role has the addresses that it needs.
+///
+/// # Errors
+/// [`Failure::Usage`]: which is missing.
+pub fn check(role: Role, config: &Config) -> Result<(), Failure> {
+    match (&config.nats_url, &config.database_url) {
+        (None, _) => Err(no_broker()),
+        (_, None) if role.needs_database() => Err(no_database()),
+        _ => Ok(()),
+    }
+}
+
+fn no_broker() -> Failure {
+    Failure::Usage("no broker is given: set --nats-url or CALLBOARD_NATS_URL (nats://host:port), or run `callboard up`, which brings one".to_owned())
+}
+
+fn no_database() -> Failure {
+    Failure::Usage("no database is given: set --database-url or CALLBOARD_DATABASE_URL (postgres://user:password@host:port/database)".to_owned())
 }
 
 /// Runs a role until the stop signal, and then finishes or gives back what is in hand. Waits for servers that are away.
@@ -64,6 +86,13 @@ pub struct Context {
 pub async fn run(role: Role, context: Context, stop: Stop) -> Result<(), Failure> {
     let Some(bus) = connect_bus(role, &context, &stop).await? else { return Ok(()) };
     context.health.has_bus(role, &bus);
+    if role != Role::Processor {
+        let mut streams = context.streams.subscribe();
+        tokio::select! {
+            _ = streams.wait_for(|stand| *stand) => {}
+            () = stop.stopped() => {}
+        }
+    }
     let outcome = match role {
         Role::Reader => read(&context, bus.clone(), stop).await,
         _ => write(role, &context, bus.clone(), stop).await,
@@ -75,9 +104,8 @@ pub async fn run(role: Role, context: Context, stop: Stop) -> Result<(), Failure
 /// None: stopped before the broker answered.
 async fn connect_bus(role: Role, context: &Context, stop: &Stop) -> Result<Option<Bus>, Failure> {
     let config = &context.config;
-    let missing = || Failure::Usage("no broker is given: set --nats-url or CALLBOARD_NATS_URL (nats://host:port), or run `callboard up`, which brings one".to_owned());
     let options = bus::Options {
-        url: config.nats_url.clone().ok_or_else(missing)?,
+        url: config.nats_url.clone().ok_or_else(no_broker)?,
         installation: config.installation().to_owned(),
         credentials: config.credentials(),
         name: format!("callboard-{role}"),
@@ -93,7 +121,9 @@ async fn connect_bus(role: Role, context: &Context, stop: &Stop) -> Result<Optio
 async fn read(context: &Context, bus: Bus, stop: Stop) -> Result<(), Failure> {
     let config = reader::Config { grpc_listen: context.config.grpc_listen };
     let reader = reader::start(bus, config, stop).await.map_err(|error| match error {
-        reader::Error::Listen { .. } => Failure::Usage(format!("{error}; give another address, or port 0 for a free one")),
+        reader::Error::Listen { .. } => {
+            Failure::Usage(format!("{error}; give another address, or port 0 for a free one"))
+        }
         other => Failure::runtime(other),
     })?;
     context.health.has_reader(reader.state());
@@ -108,8 +138,16 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
     let streams = config.stream_limits();
     let outcome = match role {
         Role::Processor => {
-            let config = processor::Config { batch_events: config.batch_events, streams, ..processor::Config::default() };
-            processor::run(bus, store.clone(), Arc::new(Model::builtin()), config, stop).await.map_err(Failure::runtime)
+            let config =
+                processor::Config { batch_events: config.batch_events, streams, ..processor::Config::default() };
+            let attached = processor::attach(&bus, &store, &config.streams, &stop).await;
+            context.streams.send_replace(true);
+            match attached {
+                Ok(_) => processor::run(bus, store.clone(), Arc::new(Model::builtin()), config, stop)
+                    .await
+                    .map_err(Failure::runtime),
+                Err(error) => Err(Failure::runtime(error)),
+            }
         }
         Role::Stitcher => {
             stitcher::run(bus, store.clone(), stitcher::Config { streams, ..stitcher::Config::default() }, stop).await;
@@ -126,9 +164,8 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
 
 /// Waits for a database that is away. None: stopped before it answered.
 async fn connect_store(role: Role, config: &Config, stop: &Stop) -> Result<Option<Store>, Failure> {
-    let missing = || Failure::Usage("no database is given: set --database-url or CALLBOARD_DATABASE_URL (postgres://user:password@host:port/database)".to_owned());
     let options = store::Options {
-        url: config.database_url.clone().ok_or_else(missing)?,
+        url: config.database_url.clone().ok_or_else(no_database)?,
         installation: config.installation().to_owned(),
         connections: config.database_connections,
         name: format!("callboard-{role}"),
@@ -159,7 +196,8 @@ fn scheduler_config(config: &Config) -> scheduler::Config {
 /// A name that no other process of the installation has: a process number alone is 1 in every container.
 fn host() -> String {
     let named = std::env::var("HOSTNAME").ok().or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let name = named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "host".to_owned());
+    let name =
+        named.map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(|| "host".to_owned());
     let started = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() & 0xff_ffff);
     format!("{name}/{}-{started:06x}", std::process::id())
 }

@@ -31,7 +31,10 @@ pub struct Telemetry {
 /// # Errors
 /// [`Failure::Usage`] for an OTLP endpoint that cannot be used.
 pub fn start(config: &Config, default_log: &str, service: &str) -> Result<Telemetry, Failure> {
-    let resource = Resource::builder().with_service_name(format!("callboard-{service}")).with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build();
+    let resource = Resource::builder()
+        .with_service_name(format!("callboard-{service}"))
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
     let endpoint = config.otlp_endpoint.as_deref();
     let traces = endpoint.map(|endpoint| tracer_provider(endpoint, &resource)).transpose()?;
     let (registry, meters) = meter_provider(endpoint, resource)?;
@@ -62,10 +65,17 @@ impl Telemetry {
     }
 }
 
-fn meter_provider(endpoint: Option<&str>, resource: Resource) -> Result<(prometheus::Registry, SdkMeterProvider), Failure> {
+fn meter_provider(
+    endpoint: Option<&str>,
+    resource: Resource,
+) -> Result<(prometheus::Registry, SdkMeterProvider), Failure> {
     let registry = prometheus::Registry::new();
-    let exporter = opentelemetry_prometheus::exporter().with_registry(registry.clone()).scope_info_enabled(false).without_target_info();
-    let reader = exporter.build().map_err(|error| Failure::Runtime(format!("the metrics cannot be set up: {error}")))?;
+    let exporter = opentelemetry_prometheus::exporter()
+        .with_registry(registry.clone())
+        .scope_info_enabled(false)
+        .without_target_info();
+    let reader =
+        exporter.build().map_err(|error| Failure::Runtime(format!("the metrics cannot be set up: {error}")))?;
     let mut provider = SdkMeterProvider::builder().with_resource(resource).with_reader(reader).with_view(seconds_view);
     if let Some(endpoint) = endpoint {
         let exporter = opentelemetry_otlp::MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
@@ -92,13 +102,16 @@ fn tracer_provider(endpoint: &str, resource: &Resource) -> Result<SdkTracerProvi
 }
 
 fn wrong_endpoint(endpoint: &str, error: &dyn std::error::Error) -> Failure {
-    Failure::Usage(format!("otlp_endpoint {endpoint}: {error}; expected the address of an OpenTelemetry collector's gRPC port, for example http://localhost:4317"))
+    Failure::Usage(format!(
+        "otlp_endpoint {endpoint}: {error}; expected the address of an OpenTelemetry collector's gRPC port, for example http://localhost:4317"
+    ))
 }
 
 fn log(config: &Config, default_log: &str, traces: Option<&SdkTracerProvider>) -> Result<(), Failure> {
     let wanted = config.log.as_deref().unwrap_or(default_log);
     // What the clients say of connections and notices, ours say too; a target named in the setting counts before it.
-    let filter = EnvFilter::try_new(format!("async_nats=error,sqlx=warn,{wanted}")).map_err(|error| Failure::Usage(format!("log: {error}")))?;
+    let filter = EnvFilter::try_new(format!("async_nats=error,sqlx=warn,{wanted}"))
+        .map_err(|error| Failure::Usage(format!("log: {error}")))?;
     let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match config.log_format {
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

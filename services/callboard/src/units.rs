@@ -17,7 +17,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         _ => 0,
     };
     let total = number.and_then(|number| number.checked_mul(milliseconds)).filter(|_| milliseconds > 0);
-    total.map(Duration::from_millis).ok_or_else(|| "expected a whole number with its unit (ms, s, m, h, d), for example 30s".to_owned())
+    total
+        .map(Duration::from_millis)
+        .ok_or_else(|| "expected a whole number with its unit (ms, s, m, h, d), for example 30s".to_owned())
 }
 
 /// Reads a whole number of bytes with or without a unit: `KiB`, `MiB`, `GiB`, `TiB`.
@@ -35,7 +37,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         _ => 0,
     };
     let total = number.and_then(|number| number.checked_mul(factor)).filter(|_| factor > 0);
-    total.ok_or_else(|| "expected a whole number of bytes or one with a unit (KiB, MiB, GiB, TiB), for example 4GiB".to_owned())
+    total.ok_or_else(|| {
+        "expected a whole number of bytes or one with a unit (KiB, MiB, GiB, TiB), for example 4GiB".to_owned()
+    })
 }
 
 fn split(text: &str) -> (Option<u64>, &str) {
@@ -106,6 +110,9 @@ mod tests {
     #[test]
     fn shown() {
         assert_eq!([show_bytes(17), show_bytes(1536), show_bytes(4 << 30)], ["17 B", "1.5 KiB", "4.0 GiB"]);
-        assert_eq!([show_seconds(0.0008), show_seconds(0.012), show_seconds(3.44), show_seconds(300.0)], ["0.8 ms", "12 ms", "3.4 s", "5 min"]);
+        assert_eq!(
+            [show_seconds(0.0008), show_seconds(0.012), show_seconds(3.44), show_seconds(300.0)],
+            ["0.8 ms", "12 ms", "3.4 s", "5 min"]
+        );
     }
 }

@@ -22,9 +22,12 @@ pub fn run(config: &Config, args: &DeadLettersArgs) -> Result<(), Failure> {
         match operator.config.output {
             None | Some(Output::Table) => {
                 let rows: Vec<Vec<String>> = letters.iter().map(row).collect();
-                Table::new(&["LETTER", "AGE", "STAGE", "PROVIDER", "SUBJECT", "SEQUENCE", "REASON"]).write(&mut out, &rows)?;
+                Table::new(&["LETTER", "AGE", "STAGE", "PROVIDER", "SUBJECT", "SEQUENCE", "REASON"])
+                    .write(&mut out, &rows)?;
             }
-            Some(Output::Json) => letters.iter().try_for_each(|letter| output::write_json(&mut out, &to_json(letter)))?,
+            Some(Output::Json) => {
+                letters.iter().try_for_each(|letter| output::write_json(&mut out, &to_json(letter)))?
+            }
             Some(Output::Yaml) => output::write_yaml(&mut out, &letters.iter().map(to_json).collect())?,
         }
         Ok(out.flush()?)

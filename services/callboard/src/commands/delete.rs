@@ -1,6 +1,6 @@
 //! `callboard delete`: withdraws a provider's claims on refs.
 
-use super::publish::{await_last, count, revisions, show};
+use super::publish::{count, revisions, show, tell_when_readable};
 use crate::cli::DeleteArgs;
 use crate::config::Config;
 use crate::failure::{Failure, tell};
@@ -20,9 +20,13 @@ pub fn run(config: &Config, args: &DeleteArgs) -> Result<(), Failure> {
         let revisions = revisions(operator, &bus.names().events_stream(), &sequences).await?;
         let refs: Vec<&str> = refs.iter().map(String::as_str).collect();
         show(operator, &refs, &revisions)?;
-        tell(&format!("{} published as provider {}; what another source claims stays", count(refs.len(), "deletion", "deletions"), args.provider));
+        tell(&format!(
+            "{} published as provider {}; what another source claims stays",
+            count(refs.len(), "deletion", "deletions"),
+            args.provider
+        ));
         match args.wait {
-            true => await_last(operator, &refs, &revisions).await,
+            true => tell_when_readable(operator, &refs, &revisions).await,
             false => Ok(()),
         }
     })

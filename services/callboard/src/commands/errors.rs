@@ -25,7 +25,9 @@ pub fn run(config: &Config) -> Result<(), Failure> {
             let page = store.failed_entities(&after, PAGE).await?;
             match operator.config.output {
                 None | Some(Output::Table) => table.write(&mut out, &page.iter().map(row).collect::<Vec<_>>())?,
-                Some(Output::Json) => page.iter().try_for_each(|failed| output::write_json(&mut out, &to_json(failed)))?,
+                Some(Output::Json) => {
+                    page.iter().try_for_each(|failed| output::write_json(&mut out, &to_json(failed)))?
+                }
                 Some(Output::Yaml) if page.is_empty() => {}
                 Some(Output::Yaml) => output::write_yaml(&mut out, &page.iter().map(to_json).collect())?,
             }

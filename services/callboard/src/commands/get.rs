@@ -17,7 +17,8 @@ use std::io::Write;
 pub fn run(config: &Config, args: &GetArgs) -> Result<(), Failure> {
     operator::ask(config, async |operator| {
         let request = GetEntityRequest { r#ref: args.entity_ref.clone(), at_least_revision: args.at_least_revision };
-        let answer = operator.reader().await?.get_entity(request).await.map_err(|status| refused(&status))?.into_inner();
+        let answer =
+            operator.reader().await?.get_entity(request).await.map_err(|status| refused(&status))?.into_inner();
         let entity = answer.entity.ok_or_else(|| Failure::runtime("the reader answered without an entity"))?;
         let json = Value::Object(api::entity_to_json(&entity));
         let mut out = output::stdout();

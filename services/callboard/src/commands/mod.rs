@@ -2,6 +2,7 @@
 
 pub mod dead_letters;
 pub mod delete;
+pub mod demo;
 pub mod errors;
 pub mod get;
 pub mod list;

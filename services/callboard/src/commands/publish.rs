@@ -17,6 +17,8 @@ use tonic::Code;
 
 /// How long `--wait` waits.
 const WAIT: Duration = Duration::from_secs(300);
+/// How soon a reader that is not ready is asked again.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Checks and publishes. What is good goes even if something else is bad.
 ///
@@ -64,16 +66,21 @@ async fn publish(operator: &Operator, publisher: &Publisher, entities: &[Checked
     let revisions = revisions(operator, &bus.names().events_stream(), &sequences).await?;
     let refs: Vec<&str> = entities.iter().map(|entity| entity.entity_ref.as_str()).collect();
     show(operator, &refs, &revisions)?;
-    tell(&format!("{} published in {seconds:.2} s as provider {}", count(refs.len(), "entity", "entities"), publisher.provider));
+    tell(&format!(
+        "{} published in {seconds:.2} s as provider {}",
+        count(refs.len(), "entity", "entities"),
+        publisher.provider
+    ));
     match wait {
-        true => await_last(operator, &refs, &revisions).await,
+        true => tell_when_readable(operator, &refs, &revisions).await,
         false => Ok(()),
     }
 }
 
 /// Shown on a terminal only.
 fn progress_bar(length: usize) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}, {per_sec}").unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = ProgressStyle::with_template("{bar:40} {human_pos} of {human_len}, {per_sec}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(length as u64).with_style(style)
 }
 
@@ -104,7 +111,8 @@ pub fn show(operator: &Operator, refs: &[&str], revisions: &[i64]) -> Result<(),
     let pairs = refs.iter().zip(revisions);
     match operator.config.output {
         None | Some(Output::Table) => {
-            let rows: Vec<Vec<String>> = pairs.map(|(name, revision)| vec![(*name).to_owned(), revision.to_string()]).collect();
+            let rows: Vec<Vec<String>> =
+                pairs.map(|(name, revision)| vec![(*name).to_owned(), revision.to_string()]).collect();
             Table::new(&["REF", "REVISION"]).write(&mut out, &rows)?;
         }
         Some(Output::Json) => {
@@ -120,6 +128,17 @@ pub fn show(operator: &Operator, refs: &[&str], revisions: &[i64]) -> Result<(),
     Ok(out.flush()?)
 }
 
+/// Waits until a reader includes the last of these revisions, and says how long that took.
+///
+/// # Errors
+/// As [`await_last`].
+pub async fn tell_when_readable(operator: &Operator, refs: &[&str], revisions: &[i64]) -> Result<(), Failure> {
+    let begun = Instant::now();
+    await_last(operator, refs, revisions).await?;
+    tell(&format!("readable after {:.2} s more", begun.elapsed().as_secs_f64()));
+    Ok(())
+}
+
 /// Waits until a reader includes the last of these revisions.
 ///
 /// # Errors
@@ -130,16 +149,12 @@ pub async fn await_last(operator: &Operator, refs: &[&str], revisions: &[i64]) -
     let begun = Instant::now();
     loop {
         let request = GetEntityRequest { r#ref: (*name).to_owned(), at_least_revision: *revision };
-        match reader.get_entity(request).await {
-            Ok(_) => break,
+        let Err(status) = reader.get_entity(request).await else { return Ok(()) };
+        match status.code() {
             // What a reader does not show at this revision is included too: refused, or deleted since.
-            Err(status) if status.code() == Code::NotFound => break,
-            Err(status) if begun.elapsed() < WAIT && [Code::DeadlineExceeded, Code::Unavailable].contains(&status.code()) => {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            Err(status) => return Err(refused(&status)),
+            Code::NotFound => return Ok(()),
+            Code::DeadlineExceeded | Code::Unavailable if begun.elapsed() < WAIT => tokio::time::sleep(AGAIN).await,
+            _ => return Err(refused(&status)),
         }
     }
-    tell(&format!("readable after {:.2} s more", begun.elapsed().as_secs_f64()));
-    Ok(())
 }

@@ -3,13 +3,14 @@
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::roles::Role;
-use crate::{process, telemetry};
+use crate::{process, roles, telemetry};
 
 /// Runs a role until SIGTERM or SIGINT.
 ///
 /// # Errors
 /// What is given is wrong, or the role failed.
 pub fn run(config: &Config, role: Role) -> Result<(), Failure> {
+    roles::check(role, config)?;
     let runtime = super::runtime()?;
     let telemetry = {
         let _within = runtime.enter();

@@ -56,7 +56,12 @@ async fn streams(bus: &Bus) -> Vec<Value> {
 
 async fn consumers(bus: &Bus) -> Vec<Value> {
     let (events, stitch) = (bus.names().events_stream(), bus.names().stitch_stream());
-    let wanted = [(&events, Names::PROCESSOR), (&events, Names::PROCESSOR_BULK), (&stitch, Names::STITCHER), (&stitch, Names::STITCHER_BULK)];
+    let wanted = [
+        (&events, Names::PROCESSOR),
+        (&events, Names::PROCESSOR_BULK),
+        (&stitch, Names::STITCHER),
+        (&stitch, Names::STITCHER_BULK),
+    ];
     let mut consumers = Vec::new();
     for (stream, durable) in wanted {
         consumers.push(match bus::consumer_status(bus, stream, durable).await {
@@ -94,7 +99,9 @@ async fn database(operator: &Operator) -> Result<Value, Failure> {
     let tasks = store.task_rows().await?.into_iter().map(|task| {
         json!({"task": task.name, "host": task.holder, "runs": task.runs, "lastRunSecondsAgo": task.seconds_ago, "lastError": task.last_error})
     });
-    Ok(json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "tasks": tasks.collect::<Vec<_>>()}))
+    Ok(
+        json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "tasks": tasks.collect::<Vec<_>>()}),
+    )
 }
 
 async fn reader(operator: &Operator) -> Result<Value, Failure> {
@@ -109,11 +116,14 @@ async fn reader(operator: &Operator) -> Result<Value, Failure> {
 
 fn write_tables(out: &mut dyn Write, status: &Value) -> Result<(), Failure> {
     let items = |key: &str| status.pointer(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let rows = |key: &str, row: fn(&Value) -> Vec<String>| items(key).iter().map(|item| with_error(row(item), item)).collect::<Vec<_>>();
+    let rows = |key: &str, row: fn(&Value) -> Vec<String>| {
+        items(key).iter().map(|item| with_error(row(item), item)).collect::<Vec<_>>()
+    };
     writeln!(out, "installation {}\n", text(status, "/installation"))?;
     Table::new(&["STREAM", "MESSAGES", "BYTES", "LAST"]).write(out, &rows("/streams", stream_row))?;
     writeln!(out)?;
-    Table::new(&["CONSUMER", "PENDING", "IN FLIGHT", "REDELIVERED", "OLDEST"]).write(out, &rows("/consumers", consumer_row))?;
+    Table::new(&["CONSUMER", "PENDING", "IN FLIGHT", "REDELIVERED", "OLDEST"])
+        .write(out, &rows("/consumers", consumer_row))?;
     writeln!(out)?;
     if status.pointer("/database/tasks").is_some() {
         Table::new(&["TASK", "HOST", "RUNS", "LAST RUN", "ERROR"]).write(out, &rows("/database/tasks", task_row))?;
@@ -139,7 +149,13 @@ fn stream_row(stream: &Value) -> Vec<String> {
 
 fn consumer_row(consumer: &Value) -> Vec<String> {
     let column = |pointer| text(consumer, pointer);
-    vec![column("/consumer"), column("/pending"), column("/inFlight"), column("/redelivered"), seconds(consumer, "/oldestSeconds")]
+    vec![
+        column("/consumer"),
+        column("/pending"),
+        column("/inFlight"),
+        column("/redelivered"),
+        seconds(consumer, "/oldestSeconds"),
+    ]
 }
 
 fn task_row(task: &Value) -> Vec<String> {
@@ -169,7 +185,12 @@ fn database_line(status: &Value) -> String {
         Some(error) => format!("database        unknown: {error}"),
         None => {
             let count = |key: &str| text(status, &format!("/database/{key}"));
-            format!("database        {} entities, {} failed, {} outbox rows", count("entities"), count("failed"), count("outbox"))
+            format!(
+                "database        {} entities, {} failed, {} outbox rows",
+                count("entities"),
+                count("failed"),
+                count("outbox")
+            )
         }
     }
 }
@@ -210,7 +231,10 @@ fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Number(number) => number.as_f64().filter(|number| number.fract() == 0.0).map_or_else(|| number.to_string(), |whole| format!("{whole:.0}")),
+        Value::Number(number) => number
+            .as_f64()
+            .filter(|number| number.fract() == 0.0)
+            .map_or_else(|| number.to_string(), |whole| format!("{whole:.0}")),
         other => other.to_string(),
     }
 }

@@ -5,7 +5,7 @@ use crate::config::{Config, Output};
 use crate::failure::{Failure, tell};
 use crate::process::{self, Process};
 use crate::roles::Role;
-use crate::telemetry;
+use crate::telemetry::{self, Telemetry};
 use servers::Servers;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -17,24 +17,35 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 pub fn run(config: &Config) -> Result<(), Failure> {
     let mut claim = addresses::claim(&config.data_dir)?;
     let (config, servers) = start_servers(config, &mut |line| tell(line))?;
+    run_everything(&config, servers, "info", async |process, _| {
+        let Some(addresses) = announce(&config, process, &mut claim).await? else { return Ok(()) };
+        say(&config, &addresses)?;
+        process.until_ended().await
+    })
+}
+
+/// Starts every role, does the work, and stops everything when it is done.
+///
+/// # Errors
+/// Those of the work, and of roles while they drain.
+pub fn run_everything(
+    config: &Config,
+    servers: Option<Servers>,
+    default_log: &str,
+    work: impl AsyncFnOnce(&mut Process, &Telemetry) -> Result<(), Failure>,
+) -> Result<(), Failure> {
     let runtime = super::runtime()?;
     let telemetry = {
         let _within = runtime.enter();
-        telemetry::start(&config, "info", "up")?
+        telemetry::start(config, default_log, "up")?
     };
     let outcome = runtime.block_on(async {
-        let mut process = process::start(&config, &Role::ALL, &telemetry, servers).await?;
-        let ended = serve(&config, &mut process, &mut claim).await;
-        ended.and(process.stop().await)
+        let mut process = process::start(config, &Role::ALL, &telemetry, servers).await?;
+        let done = work(&mut process, &telemetry).await;
+        done.and(process.stop().await)
     });
     telemetry.stop();
     outcome
-}
-
-async fn serve(config: &Config, process: &mut Process, claim: &mut Claim) -> Result<(), Failure> {
-    let Some(addresses) = announce(config, process, claim).await? else { return Ok(()) };
-    say(config, &addresses)?;
-    process.until_ended().await
 }
 
 /// Starts the servers that are not given; gives the settings with the addresses of all, and what is to be stopped at the end.
@@ -101,7 +112,10 @@ fn say(config: &Config, addresses: &Addresses) -> Result<(), Failure> {
             let line = serde_json::json!({"installation": installation, "natsUrl": nats_url, "grpcUrl": grpc_url, "httpUrl": http_url});
             writeln!(out, "{line}")?;
         }
-        _ => writeln!(out, "callboard is up: installation {installation}, gRPC {grpc_url}, HTTP {http_url}, NATS {nats_url}")?,
+        _ => writeln!(
+            out,
+            "callboard is up: installation {installation}, gRPC {grpc_url}, HTTP {http_url}, NATS {nats_url}"
+        )?,
     }
     Ok(out.flush()?)
 }
