@@ -177,15 +177,11 @@ impl Processor {
         let said = decide::said_of_others(plan, events, contents, &self.model)?;
         let subjects: BTreeSet<&str> = said.iter().map(|(_, relation)| relation.source_ref.as_str()).collect();
         let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
-        let ids = match subjects.is_empty() {
-            true => Default::default(),
-            false => merge.find_ids(&subjects).await?,
-        };
         let before = match plan.said_before.is_empty() {
             true => Vec::new(),
             false => merge.read_relations(&plan.said_before).await?,
         };
-        decide::relation_changes(said, &ids, before)
+        decide::relation_changes(said, merge.find_ids(&subjects).await?, before)
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.

@@ -3,7 +3,7 @@
 use crate::streams::{self, StreamPosition};
 use crate::{Error, Request, Store};
 use catalog::claims::{Claim, Revision};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use std::collections::HashMap;
 
 /// An entity as it was locked.
@@ -106,20 +106,32 @@ pub struct RelationRow {
 /// The transaction of one batch. Dropped without [`Merge::commit`], it has done nothing.
 pub struct Merge {
     transaction: Transaction<'static, Postgres>,
+    /// The numbers of the refs that were named when it began.
+    ids: HashMap<String, i64>,
 }
 
 impl Store {
     /// Begins a batch: gives every ref that will be named a number (sorted, distinct), then locks the entities to be changed.
     ///
+    /// Numbers are given before the transaction begins, so that no batch waits for another's end because both name a new ref;
+    /// a number that nobody uses then does no harm.
+    ///
     /// # Errors
     /// As every call of [`Merge`]: see [`Error`].
     pub async fn merge(&self, named: &[String], changed: &[String]) -> Result<(Merge, Vec<EntityRow>), Error> {
         debug_assert!(named.is_sorted() && changed.is_sorted(), "locks are taken in ref order");
+        let mut connection = self.pool.acquire().await?;
+        let mut ids = find_ids(&mut connection, named).await?;
+        let new: Vec<&str> = named.iter().filter(|named| !ids.contains_key(*named)).map(String::as_str).collect();
+        if !new.is_empty() {
+            intern(&mut connection, &new).await?;
+            ids.extend(find_ids(&mut connection, &new).await?);
+        }
+        drop(connection);
         let mut transaction = self.pool.begin().await?;
-        sqlx::query(include_str!("sql/intern.sql")).bind(named).execute(&mut *transaction).await?;
         type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64);
-        let rows: Vec<Row> =
-            sqlx::query_as(include_str!("sql/lock_entities.sql")).bind(changed).fetch_all(&mut *transaction).await?;
+        let statement = sqlx::query_as(include_str!("sql/lock_entities.sql"));
+        let rows: Vec<Row> = statement.bind(changed).fetch_all(&mut *transaction).await?;
         if rows.len() != changed.len() {
             return Err(Error::Collision(format!("{} of {} refs have a row", rows.len(), changed.len())));
         }
@@ -131,8 +143,25 @@ impl Store {
             winner,
             revision,
         };
-        Ok((Merge { transaction }, rows.into_iter().map(row).collect()))
+        Ok((Merge { transaction, ids }, rows.into_iter().map(row).collect()))
     }
+}
+
+/// Not waiting for the disk: what builds on these rows is committed later, and with it they are on disk.
+async fn intern(connection: &mut PgConnection, refs: &[&str]) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
+    sqlx::query(include_str!("sql/intern.sql")).bind(refs).execute(&mut *transaction).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn find_ids<T>(connection: &mut PgConnection, refs: &[T]) -> Result<HashMap<String, i64>, Error>
+where
+    for<'q> &'q [T]: sqlx::Encode<'q, Postgres> + sqlx::Type<Postgres>,
+{
+    let statement = sqlx::query_as(include_str!("sql/find_ids.sql"));
+    let rows: Vec<(String, i64)> = statement.bind(refs).fetch_all(connection).await?;
+    Ok(rows.into_iter().collect())
 }
 
 impl Merge {
@@ -171,11 +200,15 @@ impl Merge {
         Ok(rows.into_iter().collect())
     }
 
-    /// The numbers of refs that were named when the batch began.
-    pub async fn find_ids(&mut self, refs: &[String]) -> Result<HashMap<String, i64>, Error> {
-        let rows: Vec<(String, i64)> =
-            sqlx::query_as(include_str!("sql/find_ids.sql")).bind(refs).fetch_all(self.connection()).await?;
-        Ok(rows.into_iter().collect())
+    /// The numbers of refs; of those that were named when the batch began, without asking.
+    pub async fn find_ids(&mut self, refs: &[String]) -> Result<&HashMap<String, i64>, Error> {
+        let unknown: Vec<&str> =
+            refs.iter().filter(|named| !self.ids.contains_key(*named)).map(String::as_str).collect();
+        if !unknown.is_empty() {
+            let found = find_ids(&mut self.transaction, &unknown).await?;
+            self.ids.extend(found);
+        }
+        Ok(&self.ids)
     }
 
     /// What entities say of others until now.

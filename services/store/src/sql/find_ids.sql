@@ -1,2 +1,2 @@
--- The numbers of refs that others are named by. Called by the processor's commit. Index: entities(ref). No locks.
+-- The numbers of refs. Called before the processor's commit, with all refs that it will name. Index: entities(ref). No locks.
 select ref, id from entities where ref = any($1::text[])

@@ -1,4 +1,4 @@
--- Gives every ref a number and a stitch state. Called first by the processor's commit, with all refs that it will name.
+-- Gives new refs a number and a stitch state. Called before the processor's commit, in a transaction of its own.
 -- Index: entities(ref). Inserts only, in ref order, so that two of these wait for each other in one direction.
 with added as (
   insert into entities (ref)

@@ -1,4 +1,4 @@
--- Locks the entities of a batch in ref order. Called by the processor's commit after intern.sql, before it reads claims.
+-- Locks the entities of a batch in ref order. Called first by the processor's commit, before it reads claims.
 -- Index: entities(ref). Lock order: ref.
 select id, ref, settled_born, born, winner, revision
 from entities
