@@ -87,8 +87,8 @@ create table stitch_states (
   sequence bigint not null default 0,
   -- Hash of what was published; null: a deletion, or nothing.
   hash text,
-  -- Every transaction below this one is in what was stitched.
-  seen bigint not null default 0,
+  -- The snapshot before what was stitched was read (pg_current_snapshot()): every transaction in it is in what was stitched.
+  seen text,
   -- Not stitched again before this moment: an expensive entity costs a bounded share.
   not_before timestamptz
 ) with (fillfactor = 60);

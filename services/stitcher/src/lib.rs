@@ -13,7 +13,7 @@ use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use store::{Request, Store};
+use store::{Request, Snapshot, Stitching, Store};
 
 /// Entities stitched in one transaction: as many as an atomic batch holds.
 const ENTITIES: usize = 1000;
@@ -23,8 +23,6 @@ const LONGEST_HOLD: Duration = Duration::from_secs(3);
 const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
 /// How often it is looked whether bulk events are pending.
 const HOLD_CHECK: Duration = Duration::from_millis(50);
-/// How long a request waits for entities that another stitcher holds, before it is given back.
-const BUSY_TRIES: [u64; 6] = [5, 10, 20, 40, 80, 160];
 
 /// How a stitcher works.
 #[derive(Clone, Debug)]
@@ -71,8 +69,8 @@ struct Hold {
     checked: Option<(Instant, bool)>,
 }
 
-/// Which entities a batch asks for: each with the newest transaction that asks; 0: whatever was stitched before.
-type Wanted = BTreeMap<i64, i64>;
+/// Which entities a batch asks for, each with the transactions that made it necessary; 0: stitch it whatever was stitched before.
+type Wanted = BTreeMap<i64, BTreeSet<i64>>;
 
 /// What could not be done now.
 #[derive(Default)]
@@ -113,9 +111,7 @@ fn merge<'a>(requests: impl Iterator<Item = &'a Request>) -> Wanted {
     let mut wanted = Wanted::new();
     for request in requests {
         for id in &request.entity_ids {
-            let newest = wanted.entry(*id).or_insert(request.transaction);
-            // One that asks whatever was stitched before has its way.
-            *newest = if *newest == 0 || request.transaction == 0 { 0 } else { (*newest).max(request.transaction) };
+            wanted.entry(*id).or_default().insert(request.transaction);
         }
     }
     wanted
@@ -136,29 +132,32 @@ fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
 }
 
 impl Stitcher {
-    /// Stitches a part of a batch; what another stitcher holds is asked for again, for a moment.
+    /// Stitches a part of a batch, then waits for what another stitcher held: mostly it has done it.
     async fn stitch_patiently(&self, ids: &[i64], wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
-        let mut ids = ids.to_vec();
-        for pause in BUSY_TRIES {
-            let busy = self.stitch(&ids, wanted, rest).await?;
-            if busy.is_empty() {
-                return Ok(());
-            }
-            ids = busy;
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+        let stitching = self.store.stitch(ids).await.map_err(verdict)?;
+        let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
+        self.stitch(stitching, wanted, rest).await?;
+        let busy: Vec<i64> = ids.iter().copied().filter(|id| !locked.contains(id)).collect();
+        if busy.is_empty() {
+            return Ok(());
         }
-        rest.busy.extend(ids);
+        match self.store.stitch_after_others(&busy).await {
+            Ok(stitching) => self.stitch(stitching, wanted, rest).await?,
+            Err(store::Error::Collision(_)) => rest.busy.extend(busy),
+            Err(error) => return Err(verdict(error)),
+        }
         Ok(())
     }
 
-    /// One transaction: lock, read, build, publish, write, commit. Gives what another stitcher holds.
-    async fn stitch(&self, ids: &[i64], wanted: &Wanted, rest: &mut Rest) -> Result<Vec<i64>, Failure> {
+    /// One transaction, whose states are locked: read, build, publish, write, commit.
+    async fn stitch(&self, mut stitching: Stitching, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
         let started = Instant::now();
-        let mut stitching = self.store.stitch(ids).await.map_err(verdict)?;
-        let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
         let mut due = std::mem::take(&mut stitching.states);
         let asked = due.len();
-        due.retain(|state| wanted[&state.entity_id] == 0 || wanted[&state.entity_id] >= state.seen);
+        due.retain(|state| {
+            let is_done = |seen: &Snapshot| wanted[&state.entity_id].iter().all(|asks| *asks != 0 && seen.shows(*asks));
+            !state.seen.as_ref().is_some_and(is_done)
+        });
         self.metrics.stitched("duplicate", asked - due.len());
         due.retain(|state| match state.wait_ms {
             Some(wait) => {
@@ -167,15 +166,14 @@ impl Stitcher {
             }
             None => true,
         });
-        let busy = ids.iter().copied().filter(|id| !locked.contains(id)).collect();
         if due.is_empty() {
-            return Ok(busy);
+            return Ok(());
         }
         let built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
         let written = publish::publish(&self.bus, &mut stitching, built, &self.metrics).await?;
         stitching.commit(&written).await.map_err(verdict)?;
         self.metrics.batch(started);
-        Ok(busy)
+        Ok(())
     }
 
     /// While bulk events are pending, bulk requests wait, for some seconds at most; then they are taken for a while.
@@ -227,7 +225,7 @@ mod tests {
     #[test]
     fn requests_merge() {
         let requests = [request(5, &[1, 2]), request(7, &[2, 3]), request(0, &[3]), request(6, &[2])];
-        assert_eq!(merge(requests.iter()), Wanted::from([(1, 5), (2, 7), (3, 0)]));
+        assert_eq!(merge(requests.iter()), Wanted::from([(1, [5].into()), (2, [5, 6, 7].into()), (3, [0, 7].into())]));
     }
 
     #[test]

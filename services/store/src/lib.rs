@@ -16,6 +16,6 @@ pub use connect::{Options, Store};
 pub use error::Error;
 pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, FailureWrite, Merge, RelationRow};
 pub use outbox::{OutboxRow, Request};
-pub use stitch::{Incoming, Shown, StateWrite, StitchState, Stitching};
+pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, Stitching};
 pub use streams::{SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};

@@ -15,8 +15,8 @@ pub struct StitchState {
     pub sequence: u64,
     /// Hash of what was published; none: a deletion, or nothing.
     pub hash: Option<String>,
-    /// Every transaction below this one is in what was stitched.
-    pub seen: i64,
+    /// The transactions that are in what was stitched; none: it was never stitched.
+    pub seen: Option<Snapshot>,
     /// Milliseconds until it may be stitched again; none: at once.
     pub wait_ms: Option<i64>,
 }
@@ -67,39 +67,81 @@ pub struct StateWrite {
 /// The transaction of one batch. Dropped without [`Stitching::commit`], it has done nothing.
 pub struct Stitching {
     transaction: Transaction<'static, Postgres>,
-    /// Every transaction below this one is visible to what is read after the locks.
-    pub horizon: i64,
+    /// Every transaction in it is visible to what is read after the locks.
+    snapshot: String,
     /// The locked states, by entity; what another stitcher holds is missing.
     pub states: Vec<StitchState>,
 }
 
+/// A snapshot of the database: which transactions it shows (PostgreSQL's `pg_snapshot`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All below this one.
+    xmin: i64,
+    /// None from this one on.
+    xmax: i64,
+    /// And none of these.
+    in_progress: Vec<i64>,
+}
+
+impl Snapshot {
+    /// `xmin:xmax:xip_list`
+    fn parse(text: &str) -> Option<Snapshot> {
+        let mut parts = text.split(':');
+        let (xmin, xmax, list) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?);
+        let in_progress =
+            list.split(',').filter(|xid| !xid.is_empty()).map(str::parse).collect::<Result<_, _>>().ok()?;
+        Some(Snapshot { xmin, xmax, in_progress })
+    }
+
+    /// Whether it shows what a transaction has written.
+    pub fn shows(&self, transaction: i64) -> bool {
+        transaction < self.xmin || (transaction < self.xmax && !self.in_progress.contains(&transaction))
+    }
+}
+
 impl Store {
-    /// Locks the stitch states of a batch (sorted, distinct).
+    /// Locks the stitch states of a batch (sorted, distinct); what another stitcher holds is left out.
     ///
     /// # Errors
     /// As every call of [`Stitching`]: see [`Error`].
     pub async fn stitch(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
-        debug_assert!(entity_ids.is_sorted(), "locks are taken in order");
+        let transaction = self.pool.begin().await?;
+        Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), entity_ids).await
+    }
+
+    /// Locks stitch states, waiting for whoever holds them, for two seconds at most.
+    ///
+    /// # Errors
+    /// [`Error::Collision`] when they are still held then.
+    pub async fn stitch_after_others(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
         let mut transaction = self.pool.begin().await?;
-        type Row = (i64, i64, i64, i64, Option<String>, i64, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(include_str!("sql/lock_stitch_states.sql"))
-            .bind(entity_ids)
-            .fetch_all(&mut *transaction)
-            .await?;
-        let horizon = rows.first().map_or(0, |row| row.1);
+        sqlx::query("set local lock_timeout = '2s'").execute(&mut *transaction).await?;
+        Stitching::lock(transaction, include_str!("sql/await_stitch_states.sql"), entity_ids).await
+    }
+}
+
+impl Stitching {
+    async fn lock(
+        mut transaction: Transaction<'static, Postgres>,
+        statement: &'static str,
+        entity_ids: &[i64],
+    ) -> Result<Stitching, Error> {
+        debug_assert!(entity_ids.is_sorted(), "locks are taken in order");
+        type Row = (i64, String, i64, i64, Option<String>, Option<String>, Option<i64>);
+        let rows: Vec<Row> = sqlx::query_as(statement).bind(entity_ids).fetch_all(&mut *transaction).await?;
+        let snapshot = rows.first().map(|row| row.1.clone()).unwrap_or_default();
         let state = |(entity_id, _, version, sequence, hash, seen, wait_ms): Row| StitchState {
             entity_id,
             version,
             sequence: u64::try_from(sequence).unwrap_or(0),
             hash,
-            seen,
+            seen: seen.as_deref().and_then(Snapshot::parse),
             wait_ms: wait_ms.filter(|ms| *ms > 0),
         };
-        Ok(Stitching { transaction, horizon, states: rows.into_iter().map(state).collect() })
+        Ok(Stitching { transaction, snapshot, states: rows.into_iter().map(state).collect() })
     }
-}
 
-impl Stitching {
     /// What is shown of the entities.
     pub async fn read_shown(&mut self, entity_ids: &[i64]) -> Result<Vec<Shown>, Error> {
         type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>);
@@ -157,7 +199,7 @@ impl Stitching {
             .bind(versions)
             .bind(sequences)
             .bind(hashes)
-            .bind(self.horizon)
+            .bind(&self.snapshot)
             .bind(pauses)
             .execute(&mut *self.transaction)
             .await?;

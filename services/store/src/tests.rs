@@ -163,9 +163,24 @@ async fn a_stitch_state_is_skipped_while_another_holds_it() {
     let state = &second.states[0];
     assert_eq!((state.version, state.sequence, state.hash.as_deref()), (version, 4, Some("h")));
     assert!(state.wait_ms.is_some_and(|wait| wait > 1000), "not again so soon");
-    assert!(state.seen > 0);
+    assert!(state.seen.as_ref().is_some_and(|seen| seen.shows(1) && !seen.shows(i64::MAX)));
     second.raise_versions(version + 500).await.unwrap();
     assert!(second.take_versions(1).await.unwrap()[0] > version + 500);
+}
+
+#[tokio::test]
+async fn a_stitcher_waits_for_another_and_then_sees_what_it_did() {
+    let store = fresh().await;
+    let request = merge_one(&store, "a:b/c", 1, claim()).await;
+    let id = request.entity_ids[0];
+    let first = store.stitch(&[id]).await.unwrap();
+    assert!(first.states[0].seen.is_none(), "never stitched");
+    let state = StateWrite { entity_id: id, version: 1, sequence: 1, hash: None, pause_ms: 0 };
+    let (ids, states) = ([id], [state]);
+    let (second, first) = tokio::join!(store.stitch_after_others(&ids), first.commit(&states));
+    first.unwrap();
+    let seen = second.unwrap().states[0].seen.clone().expect("stitched by the first");
+    assert!(seen.shows(request.transaction), "what was asked for is done");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@ update stitch_states set
   version = written.version,
   sequence = written.sequence,
   hash = written.hash,
-  seen = greatest(stitch_states.seen, $5),
+  seen = $5,
   not_before = clock_timestamp() + make_interval(secs => written.pause_ms / 1000.0)
 from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::text[], $6::bigint[]) as written (entity_id, version, sequence, hash, pause_ms)
 where stitch_states.entity_id = written.entity_id
