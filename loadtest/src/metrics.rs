@@ -74,7 +74,7 @@ impl Metrics {
         let fits = |sample: &&Sample| {
             labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
         };
-        self.0.iter().filter(of_name).filter(fits).map(|sample| sample.value).sum()
+        self.0.iter().filter(of_name).filter(fits).fold(0.0, |sum, sample| sum + sample.value)
     }
 
     /// A quantile (0 to 1) of a histogram over all processes, in the histogram's unit, interpolated within a bucket; none where nothing was

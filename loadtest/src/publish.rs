@@ -1,4 +1,4 @@
-//! Events as a provider publishes them: imports in atomic batches, or one by one in order.
+//! Events as a provider publishes them: in order in atomic batches, or one by one.
 
 use crate::Error;
 use bus::{Bus, Published, Record};
@@ -74,7 +74,7 @@ async fn publish_batch(bus: &Bus, records: &[Record]) -> Result<u64, Error> {
     }
 }
 
-/// Publishes messages one by one, in order, without waiting for each; gives what the broker said of each.
+/// Publishes messages one by one, without waiting for each, so that they may overtake each other; gives what the broker said of each.
 ///
 /// # Errors
 /// [`Error::Bus`]; then some may be stored.

@@ -12,8 +12,10 @@ use tokio::time::{Instant, sleep};
 
 /// How long the counters may take to show what the catalog shows already.
 const COUNTERS_LIMIT: Duration = Duration::from_secs(10);
+/// Small batches: enough of them that they can be shared out evenly.
+const BATCH_EVENTS: &str = "50";
 /// Differences that are named.
-pub(crate) const NAMED: usize = 10;
+const NAMED: usize = 10;
 
 /// How many compete, for what.
 #[derive(Clone, Debug, clap::Args)]
@@ -44,13 +46,15 @@ impl Compete {
     /// Runs both installations, one after the other, and compares.
     pub async fn run(&self) -> Result<Report, Error> {
         let limit = Duration::from_secs(self.limit);
-        let alone = Installation::start(&self.started, 1, 1).await?;
+        let mut started = self.started.clone();
+        started.settings.insert(0, ("CALLBOARD_BATCH_EVENTS".to_owned(), BATCH_EVENTS.to_owned()));
+        let alone = Installation::start(&started, 1, 1).await?;
         import(&alone, self.seed, self.entities, 1, limit).await?;
         let expected = Snapshot::take(&alone.view).await?;
         alone.stop().await?;
 
         let (processors, stitchers) = (self.processors as usize, self.stitchers as usize);
-        let together = Installation::start(&self.started, processors, stitchers).await?;
+        let together = Installation::start(&started, processors, stitchers).await?;
         let imported = import(&together, self.seed, self.entities, 1, limit).await?;
         let found = Snapshot::take(&together.view).await?;
         let mut report = Report::new(format!(

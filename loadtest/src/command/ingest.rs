@@ -154,7 +154,9 @@ async fn delays(report: &mut Report, installation: &Installation) -> Result<(), 
             }
         }
     }
-    let redelivered = metrics.sum("callboard_messages_redelivered", &[]);
-    report.figure("messages_redelivered", redelivered, "");
+    for stage in ["processor", "stitcher"] {
+        let redelivered = metrics.sum("callboard_messages_redelivered", &[("stage", stage)]);
+        report.figure(format!("{stage}_messages_redelivered"), redelivered, "");
+    }
     Ok(())
 }

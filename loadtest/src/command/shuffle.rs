@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::settle::bar;
 use crate::signal::Signal;
 use crate::snapshot::{Sameness, Snapshot};
-use bus::Record;
+use bus::{Bus, Record};
 use std::time::Duration;
 use tokio::time::sleep;
 
@@ -143,18 +143,16 @@ impl Shuffle {
         let part = events.len().div_ceil(stops).max(1);
         let bar = bar("stopped", stops);
         let mut sent = Sent { last: 0, dropped: 0 };
-        for (number, part) in events.chunks(part).enumerate() {
+        for part in events.chunks(part) {
             let (first, second) = part.split_at(part.len() / 2);
-            let records = doubled(installation, number * 2, first, twice);
-            sent.add(&publish_singly(&installation.bus, &records).await?)?;
+            sent.publish(&installation.bus, first, twice).await?;
             sleep(Duration::from_millis(random.below(LATEST_STOP) as u64)).await;
             let victim = 1 + random.below(PROCESSORS);
             installation.send(Role::Processor, victim, Signal::Stop)?;
-            let records = doubled(installation, number * 2 + 1, second, twice);
-            let published = publish_singly(&installation.bus, &records).await;
+            let published = sent.publish(&installation.bus, second, twice).await;
             sleep(Duration::from_millis((STOPPED.start + random.below(STOPPED.len())) as u64)).await;
             installation.send(Role::Processor, victim, Signal::Continue)?;
-            sent.add(&published?)?;
+            published?;
             bar.inc(1);
         }
         bar.finish_and_clear();
@@ -166,39 +164,48 @@ impl Shuffle {
     }
 }
 
-/// Each event twice in a row, with ids.
-fn doubled(installation: &Installation, part: usize, events: &[Event], twice: Twice) -> Vec<Record> {
-    let mut records = Vec::with_capacity(events.len() * 2);
-    for (place, event) in events.iter().enumerate() {
-        let record = event.record(&installation.bus);
-        let again = if twice == Twice::SameId { "first" } else { "second" };
-        records.push(record.clone().with_id(format!("{part}-{place}-first")));
-        records.push(record.with_id(format!("{part}-{place}-{again}")));
-    }
-    records
-}
-
-/// What the broker said of all publishes.
+/// What was published so far.
 struct Sent {
+    /// The last event's sequence.
     last: u64,
+    /// Second publishes that the broker dropped.
     dropped: usize,
 }
 
 impl Sent {
+    /// Publishes each event twice; the order of events is that of the list.
+    async fn publish(&mut self, bus: &Bus, events: &[Event], twice: Twice) -> Result<(), Error> {
+        let begin = self.last;
+        let id = |place: usize, time: &str| format!("{begin}-{place}-{time}");
+        let first = events.iter().enumerate().map(|(place, event)| event.record(bus).with_id(id(place, "first")));
+        match twice {
+            Twice::SameId => {
+                let records: Vec<Record> = first.collect();
+                self.stored(bus::publish_all(bus, &records).await?)?;
+                let again = publish_singly(bus, &records).await?;
+                self.dropped += again.iter().filter(|published| published.duplicate).count();
+            }
+            Twice::OtherId => {
+                let second =
+                    events.iter().enumerate().map(|(place, event)| event.record(bus).with_id(id(place, "second")));
+                let records: Vec<Record> = first.zip(second).flat_map(<[Record; 2]>::from).collect();
+                self.stored(bus::publish_all(bus, &records).await?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// # Errors
-    /// When the broker has stored the events in another order than they were sent: then they are other events.
-    fn add(&mut self, published: &[bus::Published]) -> Result<(), Error> {
-        for published in published.iter().copied() {
-            let in_order =
-                if published.duplicate { published.sequence == self.last } else { published.sequence == self.last + 1 };
-            if !in_order {
+    /// When other events stand between ours: then the sequence is another one.
+    fn stored(&mut self, sequences: Vec<u64>) -> Result<(), Error> {
+        for sequence in sequences {
+            if sequence != self.last + 1 {
                 return Err(Error::Usage(format!(
-                    "the broker stored an event at {} after {}: somebody else publishes, or it lost the order",
-                    published.sequence, self.last
+                    "the broker stored an event at {sequence} after {}: somebody else publishes there",
+                    self.last
                 )));
             }
-            self.last = published.sequence;
-            self.dropped += usize::from(published.duplicate);
+            self.last = sequence;
         }
         Ok(())
     }
