@@ -17,6 +17,8 @@ pub enum Output {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     title: String,
+    /// Which part of the run is reported now; empty: the whole.
+    part: &'static str,
     figures: Vec<Figure>,
     checks: Vec<Check>,
     notes: Vec<String>,
@@ -43,9 +45,18 @@ impl Report {
         Report { title: title.into(), ..Report::default() }
     }
 
+    /// Has the names of what is added from now on say that it is of this part of the run.
+    pub fn part(&mut self, part: &'static str) {
+        self.part = part;
+    }
+
     /// Adds a figure; the name says what it is and, where it is no count, ends with its unit.
     pub fn figure(&mut self, name: impl Into<String>, value: f64, unit: &'static str) {
-        self.figures.push(Figure { name: name.into(), value, unit });
+        let name = match self.part {
+            "" => name.into(),
+            part => format!("{}_{}", part.replace(' ', "_"), name.into()),
+        };
+        self.figures.push(Figure { name, value, unit });
     }
 
     /// Adds a check of a count.
@@ -61,7 +72,11 @@ impl Report {
         expected: impl Into<String>,
         found: impl Into<String>,
     ) {
-        self.checks.push(Check { name: name.into(), expected: expected.into(), found: found.into(), passed });
+        let name = match self.part {
+            "" => name.into(),
+            part => format!("{part}: {}", name.into()),
+        };
+        self.checks.push(Check { name, expected: expected.into(), found: found.into(), passed });
     }
 
     /// Adds a sentence.
@@ -79,6 +94,8 @@ impl Report {
             return Err(Error::Usage(format!("--require {}: expected one of {}", requirement.name, names.join(", "))));
         };
         let Figure { name, value, unit } = figure.clone();
+        // The figure's own name says which part it is of.
+        self.part = "";
         let expected = format!("{} {} {unit}", requirement.comparison.sign(), plain(requirement.bound));
         self.check(name, requirement.holds(value), expected.trim(), format!("{} {unit}", plain(value)).trim());
         Ok(())

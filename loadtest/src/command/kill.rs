@@ -66,7 +66,7 @@ impl Kill {
         report.figure("stitchers_killed", disturbance.kills as f64, "");
         report.figure("seconds_to_recover", recovery.elapsed().as_secs_f64(), "s");
         let found = Snapshot::take(&disturbed.view).await?;
-        count(&mut report, &disturbed, "").await?;
+        count(&mut report, &disturbed).await?;
         disturbed.stop().await?;
         compare(&mut report, &expected, &found, Sameness::Everything);
         Ok(report)
@@ -112,22 +112,22 @@ struct Disturbance {
     kills: usize,
 }
 
-/// What the workers say of redelivery; of killed ones, what they said last. The prefix tells one installation of a run from another.
-pub(crate) async fn count(report: &mut Report, installation: &Installation, prefix: &str) -> Result<(), Error> {
+/// What the workers say of redelivery; of killed ones, what they said last.
+pub(crate) async fn count(report: &mut Report, installation: &Installation) -> Result<(), Error> {
     let metrics = installation.metrics().await?;
     let mut redelivered = 0.0;
     for stage in ["processor", "stitcher"] {
         let count = metrics.sum("callboard_messages_redelivered", &[("stage", stage)]);
-        report.figure(format!("{prefix}{stage}_messages_redelivered"), count, "");
+        report.figure(format!("{stage}_messages_redelivered"), count, "");
         redelivered += count;
     }
     report.figure(
-        format!("{prefix}events_without_effect"),
+        "events_without_effect",
         metrics.sum("catalog_processed_entities_count", &[("result", "duplicate")]),
         "",
     );
     report.figure(
-        format!("{prefix}stitches_without_effect"),
+        "stitches_without_effect",
         metrics.sum("catalog_stitched_entities_count", &[("result", "duplicate")]),
         "",
     );

@@ -112,16 +112,14 @@ impl Shuffle {
         let published = self.publish(&installation, events, twice).await?;
         self.settle(&installation, published.last).await?;
         let found = Snapshot::take(&installation.view).await?;
-        let prefix = if twice == Twice::SameId { "same_id_" } else { "other_id_" };
-        count(report, &installation, prefix).await?;
+        report.part(if twice == Twice::SameId { "same id" } else { "other id" });
+        count(report, &installation).await?;
         match twice {
-            Twice::SameId => report.equal(
-                "same id: second publishes that the broker dropped",
-                events.len() as f64,
-                published.dropped as f64,
-            ),
+            Twice::SameId => {
+                report.equal("second publishes that the broker dropped", events.len() as f64, published.dropped as f64)
+            }
             Twice::OtherId => report.equal(
-                "other id: second publishes that became events",
+                "second publishes that became events",
                 events.len() as f64,
                 (published.last as usize).saturating_sub(events.len()) as f64,
             ),
