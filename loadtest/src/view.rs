@@ -39,7 +39,9 @@ impl View {
     /// # Errors
     /// [`Error::Call`], with `DEADLINE_EXCEEDED` after `patience`.
     pub async fn entity(&self, entity_ref: &str, revision: i64, patience: Duration) -> Result<Option<Entity>, Error> {
-        let mut request = Request::new(GetEntityRequest { r#ref: entity_ref.to_owned(), at_least_revision: revision });
+        let request =
+            GetEntityRequest { r#ref: entity_ref.to_owned(), at_least_revision: revision, ..Default::default() };
+        let mut request = Request::new(request);
         request.set_timeout(patience);
         match self.0.clone().get_entity(request).await {
             Ok(answer) => Ok(answer.into_inner().entity),

@@ -14,6 +14,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
 
     // Ordered maps: the same entity is always encoded to the same bytes.
-    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure().btree_map(".").compile_fds(descriptors.clone())?;
+
+    let ready = out.join("ready");
+    fs::create_dir_all(&ready)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .extern_path(".callboard.catalog.v1.Entity", "crate::EncodedEntity")
+        .out_dir(ready)
+        .compile_fds(descriptors)?;
     Ok(())
 }

@@ -33,7 +33,7 @@ pub fn entity_from_json(json: &[u8], revision: i64) -> Result<v1::Entity, Error>
 }
 
 /// [`entity_from_json`] for an entity that is parsed already.
-pub fn entity_from_map(mut json: Map<String, Value>, revision: i64) -> Result<v1::Entity, Error> {
+pub fn entity_from_map(json: Map<String, Value>, revision: i64) -> Result<v1::Entity, Error> {
     let entity_ref = entity_ref(&json)?;
     let depth = depth(&json);
     if depth > MAX_DEPTH {
@@ -42,11 +42,16 @@ pub fn entity_from_map(mut json: Map<String, Value>, revision: i64) -> Result<v1
             reason: format!("expected at most {MAX_DEPTH} levels of nesting, found {depth}"),
         });
     }
+    Ok(entity_from_parts(entity_ref, json, revision))
+}
+
+/// The message for JSON that may be a part of an entity's.
+pub(crate) fn entity_from_parts(entity_ref: String, mut json: Map<String, Value>, revision: i64) -> v1::Entity {
     let mut metadata = take(&mut json, "metadata", object);
     let identity = |metadata: &mut Option<_>, key| {
         metadata.as_mut().and_then(|map| take(map, key, filled_text)).unwrap_or_default()
     };
-    Ok(v1::Entity {
+    v1::Entity {
         r#ref: entity_ref,
         uid: identity(&mut metadata, "uid"),
         etag: identity(&mut metadata, "etag"),
@@ -58,7 +63,7 @@ pub fn entity_from_map(mut json: Map<String, Value>, revision: i64) -> Result<v1
         relations: take(&mut json, "relations", relations).unwrap_or_default(),
         status: take(&mut json, "status", status),
         extra: rest(json),
-    })
+    }
 }
 
 /// The JSON of an entity's message: what [`entity_from_json`] was given, but for the order of keys and the form of numbers.

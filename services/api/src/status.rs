@@ -16,10 +16,10 @@ pub enum Error {
         reason: String,
     },
     /// There is no such entity. `NOT_FOUND`.
-    #[error("there is no entity {entity_ref}")]
+    #[error("there is no entity {what}")]
     NotFound {
-        /// As it was looked for.
-        entity_ref: String,
+        /// The ref, or the uid, as it was looked for.
+        what: String,
     },
     /// The reader has not caught up yet. `UNAVAILABLE`: another reader may answer, or this one a little later.
     #[error("the reader has not caught up with the catalog yet: {pending} messages to come")]

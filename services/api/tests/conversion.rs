@@ -192,3 +192,53 @@ proptest! {
         check(stitched(json!({outer: values.0}), json!({inner: values.1})));
     }
 }
+
+#[test]
+fn bytes_that_stand_ready_are_the_message_on_the_wire() {
+    let entity = check(stitched(json!({}), json!({"title": "T", "labels": {"a": "b"}, "extra": [1, null]})));
+    let ready = api::EncodedEntity::from(&entity);
+    let plain = v1::ListEntitiesResponse { entities: vec![entity.clone(), entity.clone()], ..Default::default() };
+    let fast = api::ready::ListEntitiesResponse { entities: vec![ready.clone(), ready.clone()], ..Default::default() };
+    let bytes = plain.encode_to_vec();
+    assert_eq!(fast.encode_to_vec(), bytes);
+    assert_eq!(fast.encoded_len(), plain.encoded_len());
+    assert_eq!(api::ready::ListEntitiesResponse::decode(bytes.as_slice()).expect("decodes"), fast);
+    assert_eq!(ready.entity().expect("an entity"), entity);
+    let cut = &bytes[..bytes.len() - 3];
+    assert!(api::ready::ListEntitiesResponse::decode(cut).is_err());
+}
+
+#[test]
+fn fields_are_picked_as_backstage_does() {
+    let entity =
+        check(stitched(json!({}), json!({"annotations": {"example.com/Case": "x", "a": "y"}, "a.b": {"c": 1}})));
+    let cases: [(&[&str], Value); 6] = [
+        (&["metadata.name"], json!({"metadata": {"name": "Web"}})),
+        (&["kind", "spec.type", "spec.absent"], json!({"kind": "Component", "spec": {"type": "service"}})),
+        (&["metadata.annotations.example.com/Case"], json!({"metadata": {"annotations": {"example.com/Case": "x"}}})),
+        (&["metadata.annotations.example.com/case"], json!({})),
+        (&["metadata.a.b.c"], json!({"metadata": {"a.b": {"c": 1}}})),
+        (
+            &["relations", "metadata.uid"],
+            json!({
+                "relations": [{"type": "ownedBy", "targetRef": "group:default/team-a"}], "metadata": {"uid": "u-1"},
+            }),
+        ),
+    ];
+    for (paths, expected) in cases {
+        let paths: Vec<String> = paths.iter().map(|path| path.to_string()).collect();
+        let fields = api::Fields::parse(&paths).expect("paths").expect("some");
+        let picked = fields.of(&(&entity).into()).expect("picks").entity().expect("an entity");
+        assert_eq!((picked.r#ref.as_str(), picked.revision), ("component:default/web", 7));
+        let mut json = entity_to_json(&picked);
+        // Of a message nobody can tell whether it has no relations or was not asked for them.
+        if picked.relations.is_empty() {
+            json.remove("relations");
+        }
+        assert_eq!(Value::Object(json), expected, "{paths:?}");
+    }
+    for refused in [vec![String::new()], vec!["a[0]".to_owned()], vec!["a".to_owned(); 101]] {
+        assert!(api::Fields::parse(&refused).is_err(), "{refused:?}");
+    }
+    assert_eq!(api::Fields::parse(&[]), Ok(None));
+}

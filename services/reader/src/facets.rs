@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::ControlFlow};
 
-use api::{Error, v1};
+use api::{Error, ready as v1};
 
 use crate::{
     REPLY_LIMIT,
@@ -18,6 +18,9 @@ const VALUE_BYTES: usize = 16;
 /// GetFacets: Backstage's `/entity-facets`. An entity counts once for each distinct value; values keep their case, and what has no
 /// value (null, longer than 200 characters) does not count.
 pub(crate) async fn get_facets(state: &State, request: &v1::GetFacetsRequest) -> Result<v1::GetFacetsResponse, Error> {
+    if request.query.is_some() {
+        return Err(Error::NotServed { what: "query" });
+    }
     let asked = request.facets.len();
     if asked == 0 || asked > FACETS {
         return Err(Error::invalid("facets", format!("expected 1 to {FACETS} paths, found {asked}")));

@@ -2,12 +2,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Error, v1};
+use api::{EncodedEntity, Error, Fields, ready as v1};
 use catalog::entity_ref::EntityRef;
 use prost::Message;
 use tokio::time::Instant;
 
-use crate::{REPLY_LIMIT, memory::Stored, state::State};
+use crate::{REPLY_LIMIT, list::parse_filter, memory::Stored, state::State};
 
 /// How long a call waits for `at_least_revision` that brings no deadline.
 const WAIT: Duration = Duration::from_secs(10);
@@ -25,6 +25,7 @@ pub(crate) async fn get_entity(
     timeout: Option<Duration>,
 ) -> Result<v1::GetEntityResponse, Error> {
     let entity_ref = parse_ref("ref", &request.r#ref)?;
+    let fields = Fields::parse(&request.fields)?;
     let stored = match request.at_least_revision {
         0 => state.memory().by_ref(&entity_ref),
         revision if revision > 0 => newer_entity(state, &entity_ref, revision, patience(timeout)).await?,
@@ -33,8 +34,27 @@ pub(crate) async fn get_entity(
             return Err(Error::invalid("at_least_revision", reason));
         }
     };
-    let stored = stored.ok_or(Error::NotFound { entity_ref })?;
-    Ok(v1::GetEntityResponse { entity: Some(stored.message()?) })
+    let stored = stored.ok_or(Error::NotFound { what: entity_ref })?;
+    Ok(v1::GetEntityResponse { entity: Some(encoded(&stored, fields.as_ref())?) })
+}
+
+/// GetEntityByUid.
+pub(crate) async fn get_entity_by_uid(
+    state: &State,
+    request: &v1::GetEntityByUidRequest,
+) -> Result<v1::GetEntityByUidResponse, Error> {
+    if request.uid.is_empty() {
+        return Err(Error::invalid("uid", "expected a uid, found nothing"));
+    }
+    let fields = Fields::parse(&request.fields)?;
+    let stored = state.memory().by_uid(&request.uid);
+    let stored = stored.ok_or_else(|| Error::NotFound { what: format!("uid {}", request.uid) })?;
+    Ok(v1::GetEntityByUidResponse { entity: Some(encoded(&stored, fields.as_ref())?) })
+}
+
+fn encoded(stored: &Stored, fields: Option<&Fields>) -> Result<EncodedEntity, Error> {
+    let entity = stored.encoded()?;
+    fields.map_or(Ok(entity.clone()), |fields| fields.of(&entity))
 }
 
 /// BatchGetEntities.
@@ -47,11 +67,17 @@ pub(crate) async fn batch_get_entities(
         let reason = format!("expected at most {BATCH_LIMIT} refs, found {}", refs.len());
         return Err(Error::invalid("refs", reason));
     }
+    if request.query.is_some() {
+        return Err(Error::NotServed { what: "query" });
+    }
+    let (fields, filter) = (Fields::parse(&request.fields)?, parse_filter(&request.filter)?);
     let (mut results, mut bytes) = (Vec::with_capacity(refs.len()), 0);
     for (place, text) in refs.iter().enumerate() {
         let entity_ref = parse_ref(&format!("refs[{place}]"), text)?;
         let stored = state.memory().by_ref(&entity_ref);
-        let entity = stored.map(|stored| stored.message()).transpose()?;
+        let matches = |stored: &Arc<Stored>| filter.as_ref().is_none_or(|filter| filter.matches(&stored.rows));
+        let stored = stored.filter(matches);
+        let entity = stored.map(|stored| encoded(&stored, fields.as_ref())).transpose()?;
         bytes += entity.as_ref().map_or(0, Message::encoded_len);
         // One entity alone is answered however large it is: nobody can ask for less.
         if bytes > REPLY_LIMIT && refs.len() > 1 {

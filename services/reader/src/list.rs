@@ -5,7 +5,7 @@
 
 use std::{ops::ControlFlow, sync::Arc};
 
-use api::{Error, v1};
+use api::{EncodedEntity, Error, Fields, ready as v1};
 use catalog::filter::Filter;
 use prost::Message;
 
@@ -40,6 +40,10 @@ pub(crate) async fn list_entities(
     if !request.order_by.is_empty() {
         return Err(Error::NotServed { what: "order_by" });
     }
+    if request.query.is_some() {
+        return Err(Error::NotServed { what: "query" });
+    }
+    let fields = Fields::parse(&request.fields)?;
     let size = page_size(request.page_size)?;
     let filter = parse_filter(&request.filter)?;
     let fingerprint = fingerprint(&request.filter);
@@ -49,18 +53,21 @@ pub(crate) async fn list_entities(
     };
     let memory = state.memory();
     let (after, total) = match token {
+        None if request.exclude_total_size => (String::new(), Some(0)),
         None if filter.is_none() => (String::new(), Some(memory.len() as u64)),
         None => (String::new(), None),
         Some(token) => (token.after, Some(token.total)),
     };
     let page =
         page(memory, filter.as_ref(), &after, total.is_none(), Room { entities: size, bytes: REPLY_LIMIT }).await?;
+    let after = page.last.clone();
     let total = total.unwrap_or(page.matches);
-    let next_page_token = match page.entities.last() {
-        Some(last) if page.more => PageToken { fingerprint, total, after: last.r#ref.clone() }.encode(),
-        _ => String::new(),
+    let next_page_token = match page.more {
+        true => PageToken { fingerprint, total, after }.encode(),
+        false => String::new(),
     };
-    Ok(v1::ListEntitiesResponse { entities: page.entities, next_page_token, total_size: total as i64 })
+    let entities = pick(page.entities, fields.as_ref())?;
+    Ok(v1::ListEntitiesResponse { entities, next_page_token, total_size: total as i64 })
 }
 
 /// StreamEntities: each chunk is made when the client has room for it.
@@ -68,17 +75,20 @@ pub(crate) fn stream_entities(
     state: State,
     request: &v1::StreamEntitiesRequest,
 ) -> Result<tonic::codegen::BoxStream<v1::StreamEntitiesResponse>, Error> {
+    if request.query.is_some() {
+        return Err(Error::NotServed { what: "query" });
+    }
+    let fields = Fields::parse(&request.fields)?;
     let filter = parse_filter(&request.filter)?;
-    let walk = Some((state, filter, String::new()));
+    let walk = Some((state, filter, fields, String::new()));
     Ok(Box::pin(futures::stream::try_unfold(walk, |walk| async {
-        let Some((state, filter, after)) = walk else {
+        let Some((state, filter, fields, after)) = walk else {
             return Ok(None);
         };
         let room = Room { entities: CHUNK, bytes: CHUNK_BYTES };
         let page = page(state.memory(), filter.as_ref(), &after, false, room).await?;
-        let next = page.entities.last().map(|last| last.r#ref.clone());
-        let next = next.filter(|_| page.more).map(|after| (state, filter, after));
-        let chunk = v1::StreamEntitiesResponse { entities: page.entities };
+        let chunk = v1::StreamEntitiesResponse { entities: pick(page.entities, fields.as_ref())? };
+        let next = page.more.then_some((state, filter, fields, page.last));
         Ok((!chunk.entities.is_empty()).then_some((chunk, next)))
     })))
 }
@@ -118,6 +128,14 @@ pub(crate) async fn scan(
     }
 }
 
+/// The entities with these fields alone.
+pub(crate) fn pick(entities: Vec<EncodedEntity>, fields: Option<&Fields>) -> Result<Vec<EncodedEntity>, Error> {
+    match fields {
+        None => Ok(entities),
+        Some(fields) => entities.iter().map(|entity| fields.of(entity)).collect(),
+    }
+}
+
 /// What a reply can hold.
 #[derive(Clone, Copy)]
 struct Room {
@@ -127,7 +145,9 @@ struct Room {
 
 /// A page, and what was found beyond it.
 struct Page {
-    entities: Vec<v1::Entity>,
+    entities: Vec<EncodedEntity>,
+    /// The ref of the last of them.
+    last: String,
     /// Whether an entity matches after the last of the page.
     more: bool,
     /// How many entities match, if all were to be counted.
@@ -142,13 +162,13 @@ async fn page(
     count_all: bool,
     room: Room,
 ) -> Result<Page, Error> {
-    let mut page = Page { entities: Vec::new(), more: false, matches: 0 };
+    let mut page = Page { entities: Vec::new(), last: String::new(), more: false, matches: 0 };
     let mut bytes = 0;
     let mut failed = None;
     scan(memory, filter, after, |stored| {
         page.matches += 1;
         if !page.more && page.entities.len() < room.entities {
-            let entity = match stored.message() {
+            let entity = match stored.encoded() {
                 Ok(entity) => entity,
                 Err(error) => {
                     failed = Some(error);
@@ -158,6 +178,7 @@ async fn page(
             bytes += entity.encoded_len();
             if bytes <= room.bytes || page.entities.is_empty() {
                 page.entities.push(entity);
+                page.last = stored.entity_ref.to_string();
                 return ControlFlow::Continue(());
             }
         }

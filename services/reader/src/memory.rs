@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
+use api::EncodedEntity;
 use bus::EntityMessage;
 use catalog::search::{SearchRow, search_rows};
 use serde_json::{Map, Value};
@@ -33,9 +34,9 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// The entity as a message; fails only for JSON that is not let into the memory.
-    pub fn message(&self) -> Result<api::v1::Entity, api::Error> {
-        api::entity_from_json(&self.body, self.revision)
+    /// The entity as an answer holds it; fails only for JSON that is not let into the memory.
+    pub fn encoded(&self) -> Result<EncodedEntity, api::Error> {
+        Ok((&api::entity_from_json(&self.body, self.revision)?).into())
     }
 }
 

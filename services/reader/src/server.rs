@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::v1::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
+use api::ready::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
 use bus::Stop;
 use tokio::net::TcpListener;
 use tonic::{

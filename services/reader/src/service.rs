@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use api::{
     Error,
-    v1::{self, catalog_service_server::CatalogService},
+    ready::{self as v1, catalog_service_server::CatalogService},
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
@@ -28,6 +28,14 @@ impl CatalogService for Service {
         self.answer("GetEntity", get::get_entity(&self.state, &request, timeout)).await
     }
 
+    async fn get_entity_by_uid(
+        &self,
+        request: Request<v1::GetEntityByUidRequest>,
+    ) -> Result<Response<v1::GetEntityByUidResponse>, Status> {
+        let request = request.into_inner();
+        self.answer("GetEntityByUid", get::get_entity_by_uid(&self.state, &request)).await
+    }
+
     async fn batch_get_entities(
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
@@ -42,6 +50,13 @@ impl CatalogService for Service {
     ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
         let request = request.into_inner();
         self.answer("ListEntities", list::list_entities(&self.state, &request)).await
+    }
+
+    async fn count_entities(
+        &self,
+        _: Request<v1::CountEntitiesRequest>,
+    ) -> Result<Response<v1::CountEntitiesResponse>, Status> {
+        self.answer("CountEntities", async { Err(Error::NotServed { what: "CountEntities" }) }).await
     }
 
     type StreamEntitiesStream = BoxStream<v1::StreamEntitiesResponse>;
@@ -67,6 +82,13 @@ impl CatalogService for Service {
         _: Request<v1::GetAncestryRequest>,
     ) -> Result<Response<v1::GetAncestryResponse>, Status> {
         self.answer("GetAncestry", async { Err(Error::NotServed { what: "GetAncestry" }) }).await
+    }
+
+    async fn traverse_relations(
+        &self,
+        _: Request<v1::TraverseRelationsRequest>,
+    ) -> Result<Response<v1::TraverseRelationsResponse>, Status> {
+        self.answer("TraverseRelations", async { Err(Error::NotServed { what: "TraverseRelations" }) }).await
     }
 
     type WatchEntitiesStream = BoxStream<v1::WatchEntitiesResponse>;

@@ -48,7 +48,7 @@ async fn publish_watermark(bus: &Bus, revision: i64) {
 
 async fn title(client: &CatalogServiceClient<Channel>, name: &str, at_least_revision: i64) -> Result<String, Status> {
     let r#ref = format!("component:{name}");
-    let mut request = tonic::Request::new(v1::GetEntityRequest { r#ref, at_least_revision });
+    let mut request = tonic::Request::new(v1::GetEntityRequest { r#ref, at_least_revision, ..Default::default() });
     request.set_timeout(LIMIT);
     let entity = client.clone().get_entity(request).await?.into_inner().entity;
     Ok(entity.and_then(|entity| entity.metadata?.title).expect("a title"))

@@ -88,7 +88,7 @@ async fn show(config: &Config, addresses: &Addresses, telemetry: &Telemetry, beg
     let published = Instant::now();
     publish(&operator, &entities).await?;
     let readable = published.elapsed().as_secs_f64();
-    let request = GetEntityRequest { r#ref: SHOWN.to_owned(), at_least_revision: 0 };
+    let request = GetEntityRequest { r#ref: SHOWN.to_owned(), ..Default::default() };
     let answer = operator.reader().await?.get_entity(request).await.map_err(|status| refused(&status))?.into_inner();
     let entity = answer.entity.ok_or_else(|| Failure::runtime("the reader answered without an entity"))?;
     let mut out = output::stdout();

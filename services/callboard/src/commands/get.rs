@@ -16,7 +16,11 @@ use std::io::Write;
 /// There is none, no reader answers, or it has not reached the revision in time.
 pub fn run(config: &Config, args: &GetArgs) -> Result<(), Failure> {
     operator::ask(config, async |operator| {
-        let request = GetEntityRequest { r#ref: args.entity_ref.clone(), at_least_revision: args.at_least_revision };
+        let request = GetEntityRequest {
+            r#ref: args.entity_ref.clone(),
+            at_least_revision: args.at_least_revision,
+            ..Default::default()
+        };
         let answer =
             operator.reader().await?.get_entity(request).await.map_err(|status| refused(&status))?.into_inner();
         let entity = answer.entity.ok_or_else(|| Failure::runtime("the reader answered without an entity"))?;

@@ -148,7 +148,8 @@ pub async fn await_last(operator: &Operator, refs: &[&str], revisions: &[i64]) -
     let mut reader = operator.reader().await?;
     let begun = Instant::now();
     loop {
-        let request = GetEntityRequest { r#ref: (*name).to_owned(), at_least_revision: *revision };
+        let request =
+            GetEntityRequest { r#ref: (*name).to_owned(), at_least_revision: *revision, ..Default::default() };
         let Err(status) = reader.get_entity(request).await else { return Ok(()) };
         match status.code() {
             // What a reader does not show at this revision is included too: refused, or deleted since.

@@ -51,7 +51,7 @@ async fn walk(served: &Served, filter: &[&str], page_size: i32) -> Vec<Vec<Strin
 
 async fn stream(served: &Served, filter: &[&str]) -> Vec<Vec<String>> {
     let filter = filter.iter().map(|text| text.to_string()).collect();
-    let request = v1::StreamEntitiesRequest { filter };
+    let request = v1::StreamEntitiesRequest { filter, ..Default::default() };
     let mut stream = served.client().stream_entities(request).await.unwrap().into_inner();
     let mut chunks = Vec::new();
     while let Some(chunk) = stream.message().await.unwrap() {

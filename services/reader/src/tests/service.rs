@@ -17,7 +17,7 @@ use super::{Served, entity, message};
 const A: &str = "component:default/a";
 
 fn get(entity_ref: &str, at_least_revision: i64) -> v1::GetEntityRequest {
-    v1::GetEntityRequest { r#ref: entity_ref.into(), at_least_revision }
+    v1::GetEntityRequest { r#ref: entity_ref.into(), at_least_revision, ..Default::default() }
 }
 
 async fn got(served: &Served, request: impl tonic::IntoRequest<v1::GetEntityRequest>) -> Result<v1::Entity, Status> {
@@ -34,6 +34,11 @@ async fn an_entity_is_found_by_its_ref() {
         assert_eq!(entity.r#ref, found);
         assert_eq!(entity.uid, format!("uid-{found}"));
     }
+    let by_uid = |uid: &str| v1::GetEntityByUidRequest { uid: uid.into(), ..Default::default() };
+    let entity = served.client().get_entity_by_uid(by_uid("uid-api:other/b")).await.unwrap().into_inner().entity;
+    assert_eq!(entity.unwrap().r#ref, "api:other/b");
+    let status = served.client().get_entity_by_uid(by_uid("nobody's")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "there is no entity uid nobody's"));
     let status = got(&served, get("component:nowhere", 0)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
     assert_eq!(status.message(), "there is no entity component:default/nowhere");
@@ -93,7 +98,8 @@ async fn a_revision_that_does_not_come_in_time_is_told() {
     served.tell([Followed::Watermark(41)]);
     // Not through the client: it would give up by itself a tenth of a second later.
     let timeout = Some(Duration::from_millis(300));
-    let error = crate::get::get_entity(&served.state, &get(A, 45), timeout).await.unwrap_err();
+    let request = api::ready::GetEntityRequest { r#ref: A.into(), at_least_revision: 45, ..Default::default() };
+    let error = crate::get::get_entity(&served.state, &request, timeout).await.unwrap_err();
     let status = Status::from(error);
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let expected = "at_least_revision: the reader has reached revision 41, not yet 45: 3 messages to come";
@@ -112,7 +118,8 @@ async fn waits(served: &Served) {
 }
 
 async fn batch(served: &Served, refs: Vec<String>) -> Result<Vec<Option<String>>, Status> {
-    let response = served.client().batch_get_entities(v1::BatchGetEntitiesRequest { refs }).await?;
+    let response =
+        served.client().batch_get_entities(v1::BatchGetEntitiesRequest { refs, ..Default::default() }).await?;
     let results = response.into_inner().results.into_iter();
     Ok(results.map(|result| result.entity.map(|entity| entity.r#ref)).collect())
 }
@@ -195,7 +202,7 @@ async fn facets_count_entities_by_value() {
     let ask = |facets: &[&str], filter: &[&str]| {
         let mut client = served.client();
         let owned = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect();
-        let request = v1::GetFacetsRequest { facets: owned(facets), filter: owned(filter) };
+        let request = v1::GetFacetsRequest { facets: owned(facets), filter: owned(filter), ..Default::default() };
         async move {
             let facets = client.get_facets(request).await.map(|response| response.into_inner().facets)?;
             let values = |facet: v1::Facet| {
