@@ -1,5 +1,6 @@
 //! The only crate with NATS: subjects, streams, durable consumers, the one worker loop.
 
+mod ask;
 mod connect;
 mod dead_letter;
 mod entity;
@@ -15,6 +16,7 @@ mod stop;
 mod streams;
 mod worker;
 
+pub use ask::ask;
 pub use connect::{Bus, Options};
 pub use dead_letter::{StoredDeadLetter, newest_dead_letters};
 pub use entity::{NewestEntity, entity_record, newest_entity, watermark_record};

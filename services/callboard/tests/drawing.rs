@@ -6,23 +6,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each crate, and the inside crates that it may name.
-const DRAWING: [(&str, &[&str]); 12] = [
+const DRAWING: [(&str, &[&str]); 13] = [
     ("catalog", &[]),
     ("servers", &[]),
     ("api", &["catalog"]),
     ("bus", &["catalog"]),
     ("store", &["catalog"]),
-    ("processor", &["bus", "store", "catalog"]),
+    ("outside", &["catalog"]),
+    ("processor", &["bus", "store", "outside", "catalog"]),
     ("stitcher", &["bus", "store", "catalog"]),
     ("scheduler", &["bus", "store", "catalog"]),
     ("reader", &["bus", "api", "catalog"]),
     ("loadtest", &["bus", "api", "catalog", "servers"]),
-    ("sim", &["processor", "stitcher", "scheduler", "reader", "bus", "store", "api", "catalog", "servers"]),
-    ("callboard", &["processor", "stitcher", "scheduler", "reader", "bus", "store", "api", "catalog", "servers"]),
+    ("sim", &["outside", "processor", "stitcher", "scheduler", "reader", "bus", "store", "api", "catalog", "servers"]),
+    (
+        "callboard",
+        &["outside", "processor", "stitcher", "scheduler", "reader", "bus", "store", "api", "catalog", "servers"],
+    ),
 ];
 
 /// Outside crates, and the one crate that may name each.
-const OWNED: [(&str, &str); 3] = [("sqlx", "store"), ("async-nats", "bus"), ("backoff", "bus")];
+const OWNED: [(&str, &str); 4] = [("sqlx", "store"), ("async-nats", "bus"), ("backoff", "bus"), ("reqwest", "outside")];
 
 /// What would make a pure crate wait, look at a clock, or draw lots.
 const IMPURE: [&str; 9] = ["tokio", "futures", "async-nats", "sqlx", "tonic", "axum", "rand", "time", "opentelemetry"];

@@ -91,7 +91,7 @@ fn type_of(value: &Value) -> &'static str {
 
 /// One pass over the bytes that knows strings from structure and nothing more: it need not be right about bytes that are no JSON, for those
 /// are refused afterwards, but it must bound what the parser may build.
-fn check_limits(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
+pub fn check_limits(bytes: &[u8], limits: &Limits) -> Result<(), Refusal> {
     if bytes.len() > limits.bytes {
         return Err(Refusal(format!("the entity is {} bytes long, the limit is {} bytes", bytes.len(), limits.bytes)));
     }

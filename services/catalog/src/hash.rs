@@ -20,6 +20,16 @@ pub fn map_hash(map: &Map<String, Value>) -> String {
     hasher.hex()
 }
 
+/// Hex of SHA-256 over parts, each with its length before it.
+pub fn bytes_hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hasher = Hasher::new();
+    for part in parts {
+        hasher.head(b'b', part.len());
+        hasher.0.update(part);
+    }
+    hasher.hex()
+}
+
 /// Each value goes in with a letter for its type and, where its length is open, the length before it: no two values give the same bytes.
 pub(crate) struct Hasher(Sha256);
 

@@ -1,5 +1,6 @@
 //! Where an entity comes from: location refs, and the annotations the engine derives from them.
 
+use crate::entity_ref::EntityRef;
 use crate::error::ProcessingError;
 use crate::scm;
 use serde_json::{Map, Value};
@@ -62,40 +63,53 @@ pub(crate) fn is_script_url(url: &str) -> bool {
     "javascript:".chars().all(|expected| next().is_some_and(|found| found.eq_ignore_ascii_case(&expected)))
 }
 
-/// Gives an entity its location annotations (Backstage's `AnnotateLocationEntityProcessor`); annotations it has already stay.
+/// Where an entity comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where it was read.
+    pub location: LocationRef,
+    /// The root from which that place was found.
+    pub origin: LocationRef,
+}
+
+/// Where an entity comes from, by its annotations; none if what stands there is no map, which is an error of the schema with a clearer text than any here.
 ///
 /// Backstage demands both managed-by annotations of every provider. Here an entity with neither gets both as `nats:<provider subject>`: it does not care.
 /// One that gives only one of them does care and has forgotten the other, so that is Backstage's error, as is one that is malformed.
-pub(crate) fn annotate(
+pub fn places(
     entity: &mut Map<String, Value>,
-    entity_ref: &str,
+    own: &EntityRef,
     provider_subject: &str,
-) -> Result<(), ProcessingError> {
-    let Some(Value::Object(metadata)) = entity.get_mut("metadata") else {
-        return Ok(());
-    };
-    let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new()));
-    // Whatever else stands there is an error of the schema, with a clearer text than any here.
-    let Value::Object(annotations) = annotations else {
-        return Ok(());
+) -> Result<Option<Places>, ProcessingError> {
+    let Some(annotations) = annotations(entity) else {
+        return Ok(None);
     };
     complete(annotations, provider_subject);
-    let location = given(annotations, MANAGED_BY_LOCATION, entity_ref)?;
-    given(annotations, MANAGED_BY_ORIGIN_LOCATION, entity_ref)?;
-    if location.location_type != "url" {
-        return Ok(());
-    }
-    let url = location.target;
-    let edit_url = scm::edit_url(&url);
-    let source = scm::source_url(&url).map(|source| format!("url:{source}"));
-    for (key, value) in [(VIEW_URL, Some(url)), (EDIT_URL, edit_url), (SOURCE_LOCATION, source)] {
+    let location = given(annotations, MANAGED_BY_LOCATION, own)?;
+    let origin = given(annotations, MANAGED_BY_ORIGIN_LOCATION, own)?;
+    Ok(Some(Places { location, origin }))
+}
+
+/// Gives an entity that was read at a URL the annotations that follow from it (Backstage's `AnnotateLocationEntityProcessor`); those it has already stay.
+pub fn annotate(entity: &mut Map<String, Value>, location: &LocationRef) {
+    let Some(annotations) = annotations(entity).filter(|_| location.location_type == "url") else {
+        return;
+    };
+    let url = &location.target;
+    let edit_url = scm::edit_url(url);
+    let source = scm::source_url(url).map(|source| format!("url:{source}"));
+    for (key, value) in [(VIEW_URL, Some(url.clone())), (EDIT_URL, edit_url), (SOURCE_LOCATION, source)] {
         if let Some(value) = value
             && !annotations.contains_key(key)
         {
             annotations.insert(key.to_owned(), Value::String(value));
         }
     }
-    Ok(())
+}
+
+fn annotations(entity: &mut Map<String, Value>) -> Option<&mut Map<String, Value>> {
+    let metadata = entity.get_mut("metadata")?.as_object_mut()?;
+    metadata.entry("annotations").or_insert_with(|| Value::Object(Map::new())).as_object_mut()
 }
 
 fn complete(annotations: &mut Map<String, Value>, provider_subject: &str) {
@@ -109,12 +123,12 @@ fn complete(annotations: &mut Map<String, Value>, provider_subject: &str) {
     }
 }
 
-fn given(annotations: &Map<String, Value>, key: &str, entity_ref: &str) -> Result<LocationRef, ProcessingError> {
+fn given(annotations: &Map<String, Value>, key: &str, own: &EntityRef) -> Result<LocationRef, ProcessingError> {
     let field = || format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
     match annotations.get(key) {
         Some(Value::String(text)) if !text.is_empty() => LocationRef::parse(text).map_err(|error| error.at(field())),
         None | Some(Value::Null | Value::String(_) | Value::Bool(false)) => {
-            Err(ProcessingError::input(format!("Entity '{entity_ref}' does not have the annotation {key}")).at(field()))
+            Err(ProcessingError::input(format!("Entity '{own}' does not have the annotation {key}")).at(field()))
         }
         Some(other) => Err(ProcessingError::type_error(format!(
             "Unable to parse location ref '{other}', unexpected argument {}",
@@ -125,7 +139,7 @@ fn given(annotations: &Map<String, Value>, key: &str, entity_ref: &str) -> Resul
 }
 
 /// `typeof` of JavaScript.
-fn js_typeof(value: &Value) -> &'static str {
+pub(crate) fn js_typeof(value: &Value) -> &'static str {
     match value {
         Value::Bool(_) => "boolean",
         Value::Number(_) => "number",
@@ -178,7 +192,9 @@ mod tests {
     fn check(given: Value, expected: Value) {
         let mut entity = json!({"metadata": {"annotations": given}});
         let entity = entity.as_object_mut().expect("an object");
-        let outcome = annotate(entity, "component:default/web", "catalog.events.p1.upsert");
+        let own = EntityRef::of("component", "default", "web");
+        let outcome = places(entity, &own, "catalog.events.p1.upsert")
+            .map(|places| places.iter().for_each(|places| annotate(entity, &places.location)));
         let got = outcome
             .map_or_else(|error| Value::String(error.to_string()), |()| entity["metadata"]["annotations"].clone());
         assert_eq!(got, expected);
@@ -190,7 +206,7 @@ mod tests {
         check(json!({}), json!({MANAGED_BY_LOCATION: subject, MANAGED_BY_ORIGIN_LOCATION: subject}));
         check(json!("x"), json!("x"));
         let mut bare = json!({"metadata": {}});
-        annotate(bare.as_object_mut().expect("an object"), "r", "s").expect("no error");
+        places(bare.as_object_mut().expect("an object"), &EntityRef::of("c", "", "r"), "s").expect("no error");
         assert_eq!(bare["metadata"]["annotations"][MANAGED_BY_LOCATION], "nats:s");
     }
 

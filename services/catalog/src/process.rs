@@ -1,7 +1,7 @@
 //! Processing one entity: checked, completed, and turned into what the catalog shows and relates; pure, and the same whenever it is done.
 
 use crate::entity::Unprocessed;
-use crate::entity_ref::DEFAULT_NAMESPACE;
+use crate::entity_ref::{DEFAULT_NAMESPACE, EntityRef};
 use crate::location;
 use crate::policy;
 use crate::relations;
@@ -26,21 +26,35 @@ pub struct Processed {
 /// `provider_subject` names where an entity without location annotations comes from. Processing what came of processing, without its `relations`, gives
 /// the same again. The first error ends it.
 pub fn process(model: &Model, unprocessed: &Unprocessed, provider_subject: &str) -> Result<Processed, ProcessingError> {
-    let entity_ref = unprocessed.entity_ref.to_string();
-    check_envelope(&unprocessed.entity)?;
+    let own = &unprocessed.entity_ref;
+    check_envelope(&unprocessed.entity).map_err(before_processing)?;
     let mut entity = unprocessed.entity.clone();
-    location::annotate(&mut entity, &entity_ref, provider_subject)?;
+    if let Some(places) = location::places(&mut entity, own, provider_subject)? {
+        location::annotate(&mut entity, &places.location);
+    }
     relations::sort_fields(model, &mut entity);
-    let entity = enforce_policies(model, entity)
-        .map_err(|error| error.wrapped(&format!("Policy check failed for {entity_ref}")))?;
-    let mut entity = check_kind(model, entity, &entity_ref)?;
-    let emitted = relations::emit(model, &entity, &unprocessed.entity_ref)?;
-    let foreign = relations::attach(&mut entity, &unprocessed.entity_ref, emitted);
-    Ok(Processed { entity, foreign })
+    let entity = enforce_policies(model, entity, own)?;
+    let (entity, is_recognized) = validate_kind(model, entity, own)?;
+    if !is_recognized {
+        return Err(unrecognized(own));
+    }
+    let emitted = relations::emit(model, &entity, own)?;
+    Ok(finish(entity, own, emitted))
+}
+
+/// The last step: relations go to where they stand.
+pub fn finish(mut entity: Map<String, Value>, own: &EntityRef, relations: Vec<Relation>) -> Processed {
+    let foreign = relations::attach(&mut entity, own, relations);
+    Processed { entity, foreign }
+}
+
+/// The error of an entity whose envelope is none, as the entity itself shows it.
+pub fn before_processing(error: ProcessingError) -> ProcessingError {
+    error.wrapped("Entity envelope failed validation before processing")
 }
 
 /// Backstage's `EntityEnvelope` schema: the least that the steps after it rely on.
-fn check_envelope(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
+pub fn check_envelope(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
     let metadata = match entity.get("metadata") {
         Some(Value::Object(metadata)) => Some(metadata),
         _ => None,
@@ -60,9 +74,7 @@ fn check_envelope(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
         return Ok(());
     };
     let place = if field.is_empty() { "<root>" } else { &field };
-    Err(ProcessingError::type_error(format!("{place} {problem}"))
-        .at(field)
-        .wrapped("Entity envelope failed validation before processing"))
+    Err(ProcessingError::type_error(format!("{place} {problem}")).at(field))
 }
 
 fn required(object: &Map<String, Value>, path: &str, key: &str) -> Option<(String, String)> {
@@ -82,7 +94,16 @@ fn text(object: &Map<String, Value>, path: &str, key: &str) -> Option<(String, S
     Some((format!("{path}/{key}"), problem.to_owned()))
 }
 
-fn enforce_policies(model: &Model, entity: Map<String, Value>) -> Result<Map<String, Value>, ProcessingError> {
+/// Backstage's entity policies, in order: `SchemaValid`, `DefaultNamespace`, `NoForeignRootFields`, `FieldFormat`.
+pub fn enforce_policies(
+    model: &Model,
+    entity: Map<String, Value>,
+    own: &EntityRef,
+) -> Result<Map<String, Value>, ProcessingError> {
+    policies(model, entity).map_err(|error| error.wrapped(&format!("Policy check failed for {own}")))
+}
+
+fn policies(model: &Model, entity: Map<String, Value>) -> Result<Map<String, Value>, ProcessingError> {
     let entity = Value::Object(entity);
     if let Some(violation) = model.entity().first_violation(&entity) {
         let message = format!("Malformed envelope, {}", violation.short());
@@ -102,35 +123,37 @@ fn enforce_policies(model: &Model, entity: Map<String, Value>) -> Result<Map<Str
     Ok(entity)
 }
 
-/// The entity must be of a known kind and API version (any other is "not mine" to a schema, not an error of it), and hold to each schema of them.
-fn check_kind(
+/// Holds an entity against each schema of its kind and API version; gives it back, and whether there is one (any other is "not mine" to a schema, not an
+/// error of it).
+pub fn validate_kind(
     model: &Model,
     entity: Map<String, Value>,
-    entity_ref: &str,
-) -> Result<Map<String, Value>, ProcessingError> {
+    own: &EntityRef,
+) -> Result<(Map<String, Value>, bool), ProcessingError> {
     let entity = Value::Object(entity);
     let field = |key: &str| entity.get(key).and_then(Value::as_str).unwrap_or_default();
     let (kind, api_version) = (field("kind"), field("apiVersion"));
-    let mut recognized = false;
+    let mut is_recognized = false;
     for schema in model.kind(kind) {
         if !schema.api_versions.iter().any(|known| known == api_version) {
             continue;
         }
         if let Some(violation) = schema.schema.first_violation(&entity) {
-            let context = format!(
-                "Processor BuiltinKindsEntityProcessor threw an error while validating the entity {entity_ref}"
-            );
+            let context =
+                format!("Processor BuiltinKindsEntityProcessor threw an error while validating the entity {own}");
             return Err(ProcessingError::type_error(violation.full()).at(violation.path).wrapped(&context));
         }
-        recognized = true;
+        is_recognized = true;
     }
-    if !recognized {
-        let message = format!(
-            "No processor recognized the entity {entity_ref} as valid, possibly caused by a foreign kind or apiVersion"
-        );
-        return Err(ProcessingError::input(message).at("/kind"));
-    }
-    Ok(into_map(entity))
+    Ok((into_map(entity), is_recognized))
+}
+
+/// No schema, and no processor, knows the kind and API version of the entity.
+pub fn unrecognized(own: &EntityRef) -> ProcessingError {
+    ProcessingError::input(format!(
+        "No processor recognized the entity {own} as valid, possibly caused by a foreign kind or apiVersion"
+    ))
+    .at("/kind")
 }
 
 /// The object again that was wrapped as a value for its schema to look at.

@@ -16,7 +16,7 @@ pub struct Relation {
 /// Sorts the lists of refs in the relation fields of an entity, so that another order in its source changes nothing; lists of anything but strings stay.
 ///
 /// The order is JavaScript's: by UTF-16 code units. The sorted order is visible in the catalog, as in Backstage.
-pub(crate) fn sort_fields(model: &Model, entity: &mut Map<String, Value>) {
+pub fn sort_fields(model: &Model, entity: &mut Map<String, Value>) {
     let fields = model.relation_fields(kind_of(entity));
     let Some(Value::Object(spec)) = entity.get_mut("spec") else {
         return;
@@ -35,11 +35,7 @@ fn utf16(value: &Value) -> impl Iterator<Item = u16> {
 }
 
 /// All relations that the fields of an entity make, forward and back, in the order of the fields.
-pub(crate) fn emit(
-    model: &Model,
-    entity: &Map<String, Value>,
-    own: &EntityRef,
-) -> Result<Vec<Relation>, ProcessingError> {
+pub fn emit(model: &Model, entity: &Map<String, Value>, own: &EntityRef) -> Result<Vec<Relation>, ProcessingError> {
     let own_ref = own.to_string();
     let mut relations = Vec::new();
     let Some(Value::Object(spec)) = entity.get("spec") else {

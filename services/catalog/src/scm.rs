@@ -42,7 +42,7 @@ pub(crate) fn source_url(url: &str) -> Option<String> {
     match host {
         Host::GitHub => Some(with_github_type(&directory(&base)?, "tree")),
         Host::GitLab | Host::BitbucketCloud | Host::Plain => directory(&base),
-        Host::Azure => azure_directory(&base).or_else(|| Some(base.join("./").ok()?.into())),
+        Host::Azure => azure_resolved("./", &base).or_else(|| Some(base.join("./").ok()?.into())),
     }
 }
 
@@ -117,8 +117,16 @@ fn bitbucket_ref(url: &Url) -> String {
     }
 }
 
+/// A relative URL as seen from a file of an Azure repository, which the query names; none if the base is none.
+pub(crate) fn resolve_azure(relative: &str, base: &str) -> Option<String> {
+    match known(base)? {
+        (Host::Azure, base) => azure_resolved(relative, &base),
+        _ => None,
+    }
+}
+
 /// Azure names the file in the query (`?path=%2Fdir%2Ffile.yaml`); none if the URL is not one of a repository's branch.
-fn azure_directory(base: &Url) -> Option<String> {
+fn azure_resolved(relative: &str, base: &Url) -> Option<String> {
     let parts: Vec<String> = base.path().split('/').map(percent_decoded).collect();
     let git = (2..=4).find(|index| parts.get(*index).is_some_and(|part| part == "_git"))?;
     if parts[1..git].iter().any(String::is_empty) || parts.get(git + 1)?.is_empty() {
@@ -131,7 +139,7 @@ fn azure_directory(base: &Url) -> Option<String> {
     let path = query("path").unwrap_or_default();
     let file = Url::parse(&format!("https://a.com{path}")).ok()?;
     let mut url = base.clone();
-    set_query(&mut url, "path", file.join("./").ok()?.path());
+    set_query(&mut url, "path", file.join(relative).ok()?.path());
     Some(url.into())
 }
 
@@ -154,7 +162,7 @@ fn set_query(url: &mut Url, name: &str, value: &str) {
 }
 
 /// Percent-decoded; a text that does not decode to UTF-8 stays as it is.
-fn percent_decoded(text: &str) -> String {
+pub(crate) fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -9,4 +9,7 @@ pub enum Error {
     /// The database, or what stands in it.
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The pipeline cannot be made of its parts; says why.
+    #[error("{0}")]
+    Pipeline(String),
 }

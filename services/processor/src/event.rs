@@ -60,13 +60,15 @@ pub(crate) struct Upsert {
 }
 
 /// Processing succeeded.
-pub(crate) struct Good {
+#[derive(Debug)]
+pub struct Good {
     pub body: Vec<u8>,
     pub foreign: Vec<Relation>,
 }
 
 /// Processing failed: the entity as it came, and the error as a status item.
-pub(crate) struct Bad {
+#[derive(Debug)]
+pub struct Bad {
     pub raw: Vec<u8>,
     pub error: String,
 }

@@ -5,16 +5,31 @@
 //! row asks for what was not announced.
 
 mod attach;
+mod builtin;
 mod decide;
 mod error;
+mod evaluate;
+#[cfg(test)]
+mod evaluate_test;
 mod event;
+mod external;
 mod metrics;
 #[cfg(test)]
 mod order_test;
+mod pipeline;
+mod reads;
 mod relay;
+mod run;
+#[cfg(test)]
+mod testing;
 
 pub use attach::attach;
 pub use error::Error;
+pub use evaluate::{Child, Due, Evaluated, Evaluation};
+pub use event::{Bad, Good};
+pub use external::ExternalConfig;
+pub use pipeline::{EntityProcessor, EvaluationLimits, Parts, Pipeline, Step};
+pub use run::{Run, Trouble};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use catalog::process::Model;
