@@ -92,14 +92,14 @@ impl Hosts {
 
     /// The request for what stands at a URL.
     pub fn request(&self, text: &str) -> Result<Allowed, Error> {
-        let url = Url::parse(text).map_err(|error| Error::Refused(format!("Invalid URL {text:?}: {error}")))?;
+        let url = Url::parse(text).map_err(|error| Error::Refused(format!("Invalid URL: {error}")))?;
         let entry = self.find(&url)?;
         let found = &self.entries[entry];
         let Some(api) = &found.api else {
             return Ok(Allowed { url, entry, is_api: false, with_token: true });
         };
         let raw = raw_url(text, found.kind, api.as_str()).map_err(Error::Refused)?;
-        let url = Url::parse(&raw).map_err(|error| Error::Refused(format!("Invalid URL {raw:?}: {error}")))?;
+        let url = Url::parse(&raw).map_err(|error| Error::Refused(format!("Invalid URL: {error}")))?;
         match is_below(&url, api) {
             true => Ok(Allowed { url, entry, is_api: true, with_token: true }),
             false => Err(Error::NotAllowed(format!("{text} leads out of the API of its host"))),
@@ -108,8 +108,10 @@ impl Hosts {
 
     /// The request after a redirect: it has to be allowed itself, and another origin gets no token.
     pub fn redirect(&self, from: &Allowed, location: &str) -> Result<Allowed, Error> {
-        let url =
-            from.url.join(location).map_err(|error| Error::Refused(format!("redirect to {location:?}: {error}")))?;
+        let url = from
+            .url
+            .join(location)
+            .map_err(|error| Error::Refused(format!("{} leads to no URL: {error}", shown(&from.url))))?;
         let with_token = from.with_token && url.origin() == from.url.origin();
         let stays = |api: &&Url| from.is_api && is_below(&url, api);
         if self.entries[from.entry].api.as_ref().filter(stays).is_some() {

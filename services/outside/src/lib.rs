@@ -105,3 +105,10 @@ impl Outside {
         }
     }
 }
+
+#[cfg(test)]
+mod fetch_test;
+#[cfg(test)]
+mod hostile_test;
+#[cfg(test)]
+mod testing;
