@@ -15,6 +15,8 @@ impl Names {
     pub const PROCESSOR_BULK: &str = "processor-bulk";
     /// Durable consumer of the fresh lane of stitch requests.
     pub const STITCHER: &str = "stitcher";
+    /// Durable consumer of the hints that outside reads are due.
+    pub const LOCATION_READER: &str = "location-reader";
     /// Durable consumer of the bulk lane of stitch requests.
     pub const STITCHER_BULK: &str = "stitcher-bulk";
     /// Operations of the fresh lane.
@@ -51,6 +53,16 @@ impl Names {
     /// `CATALOG_STITCH`
     pub fn stitch_stream(&self) -> String {
         self.stream("STITCH")
+    }
+
+    /// `CATALOG_READS`
+    pub fn reads_stream(&self) -> String {
+        self.stream("READS")
+    }
+
+    /// `catalog.reads.<lane>`, or a pattern of it.
+    pub fn read(&self, lane: &str) -> String {
+        format!("{}.reads.{lane}", self.installation)
     }
 
     /// `CATALOG_ENTITIES`

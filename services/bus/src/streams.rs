@@ -52,7 +52,7 @@ pub async fn ensure_streams(bus: &Bus, limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn configs(names: &Names, limits: &Limits) -> [Config; 4] {
+fn configs(names: &Names, limits: &Limits) -> [Config; 5] {
     let work = |name: String, subject: String, max_bytes: i64| Config {
         name,
         subjects: vec![subject],
@@ -81,7 +81,13 @@ fn configs(names: &Names, limits: &Limits) -> [Config; 4] {
         max_age: Duration::from_secs(90 * 24 * 3600),
         ..work(names.dead_letters_stream(), names.all_dead_letters(), limits.dead_letters_bytes)
     };
-    [events, stitch, entities, dead_letters]
+    // Hints: what is dropped is found without.
+    let reads = Config {
+        discard: DiscardPolicy::Old,
+        max_age: Duration::from_secs(120),
+        ..work(names.reads_stream(), names.read(">"), 8 << 20)
+    };
+    [events, stitch, reads, entities, dead_letters]
 }
 
 async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
@@ -161,12 +167,13 @@ fn stream_drift(found: &Config, wanted: &Config) -> Vec<String> {
 pub async fn ensure_consumers(bus: &Bus, limits: &Limits, settled: Consumers) -> Result<(), Error> {
     let names = &bus.names;
     let of = |operations: &[&str]| operations.iter().map(|operation| names.events_of(operation)).collect::<Vec<_>>();
-    let (events, stitch) = (names.events_stream(), names.stitch_stream());
+    let (events, stitch, reads) = (names.events_stream(), names.stitch_stream(), names.reads_stream());
     let wanted = [
         (&events, Names::PROCESSOR, of(&Names::FRESH_OPERATIONS), settled.events_settled),
         (&events, Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS), settled.events_settled),
         (&stitch, Names::STITCHER, vec![names.stitch("fresh")], settled.stitch_settled),
         (&stitch, Names::STITCHER_BULK, vec![names.stitch("bulk")], settled.stitch_settled),
+        (&reads, Names::LOCATION_READER, vec![names.read(">")], 0),
     ];
     for (stream, durable, filter_subjects, settled) in wanted {
         let config = pull::Config {

@@ -4,7 +4,7 @@ use crate::config::Config;
 use crate::failure::Failure;
 use crate::health::Health;
 use bus::{Backoff, Bus, Stop};
-use catalog::process::Model;
+use processor::{Parts, Pipeline};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -143,9 +143,12 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
             let attached = processor::attach(&bus, &store, &config.streams, &stop).await;
             context.streams.send_replace(true);
             match attached {
-                Ok(_) => processor::run(bus, store.clone(), Arc::new(Model::builtin()), config, stop)
-                    .await
-                    .map_err(Failure::runtime),
+                Ok(_) => match Pipeline::new(Parts::builtin(), &bus) {
+                    Ok(pipeline) => {
+                        processor::run(bus, store.clone(), pipeline, config, stop).await.map_err(Failure::runtime)
+                    }
+                    Err(error) => Err(Failure::runtime(error)),
+                },
                 Err(error) => Err(Failure::runtime(error)),
             }
         }

@@ -24,6 +24,8 @@ pub enum Operation {
     },
     /// The source says: not from me any more.
     Withdrawal,
+    /// A parent entity has stopped emitting it and nobody else claims it: what it said stands as an orphan, until somebody says more.
+    Release,
 }
 
 /// An event of a source that is not settled yet, so that others before it may still arrive.
@@ -51,10 +53,13 @@ pub struct Standing {
     /// From which revision on the source has claimed with a key, without a break.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Revision>,
+    /// The source has let go of it: it stands as an orphan.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub released: bool,
 }
 
 impl Standing {
-    /// Whether the newest event's processing failed.
+    /// Whether the newest event's processing has not succeeded: it failed, or its outside reads are outstanding.
     pub fn failed(&self) -> bool {
         self.good != Some(self.newest)
     }
@@ -97,6 +102,17 @@ impl Claim {
         }
     }
 
+    /// The newest event is told to be good after all: what it needed from outside was read.
+    fn succeed(&mut self) {
+        let Some(newest) = self.standing().map(|standing| standing.newest) else { return };
+        let head = self.heads.iter_mut().find(|head| head.revision == newest);
+        match (head.map(|head| &mut head.operation), &mut self.settled) {
+            (Some(Operation::Claim { good, .. }), _) => *good = true,
+            (_, Some(settled)) => settled.good = Some(newest),
+            _ => {}
+        }
+    }
+
     fn settle(&mut self, floor: Revision) {
         let split = self.heads.partition_point(|head| head.revision <= floor);
         self.settled = self.heads.drain(..split).collect::<Vec<_>>().iter().fold(self.settled.take(), apply);
@@ -104,8 +120,10 @@ impl Claim {
 }
 
 fn apply(before: Option<Standing>, head: &Head) -> Option<Standing> {
-    let Operation::Claim { key, good } = &head.operation else {
-        return None;
+    let (key, good) = match &head.operation {
+        Operation::Claim { key, good } => (key, good),
+        Operation::Withdrawal => return None,
+        Operation::Release => return before.map(|standing| Standing { released: true, ..standing }),
     };
     let since = before.as_ref().and_then(|standing| standing.since).unwrap_or(head.revision);
     Some(Standing {
@@ -113,6 +131,7 @@ fn apply(before: Option<Standing>, head: &Head) -> Option<Standing> {
         key: key.clone(),
         good: if *good { Some(head.revision) } else { before.and_then(|standing| standing.good) },
         since: key.is_some().then_some(since),
+        released: false,
     })
 }
 
@@ -144,6 +163,39 @@ impl Claims {
         if claim.insert(head) { Inserted::New } else { Inserted::Duplicate }
     }
 
+    /// Takes what a parent entity emits. Its emissions come one after the other in the order of their revisions, though long after the
+    /// floor has passed these; what it said of the same revision is replaced, but for good content that is followed by what is not good (yet).
+    pub fn emit(&mut self, source: &str, mut head: Head, floor: Revision) {
+        self.settle(floor);
+        let is_present = self.by_source.values().any(|claim| claim.settled.is_some());
+        let claim = self.by_source.entry(source.to_owned()).or_default();
+        while let Some(replaced) = claim.heads.pop_if(|earlier| earlier.revision >= head.revision) {
+            if let (Operation::Claim { good: true, .. }, Operation::Claim { good, .. }) =
+                (replaced.operation, &mut head.operation)
+            {
+                *good = true;
+            }
+        }
+        if head.revision > floor {
+            claim.heads.push(head);
+            return;
+        }
+        claim.settled = apply(claim.settled.take(), &head);
+        if claim.settled.is_some() && !is_present {
+            self.settled_born = Some(head.revision);
+        } else if self.by_source.values().all(|claim| claim.settled.is_none()) {
+            self.settled_born = None;
+        }
+    }
+
+    /// The source's newest event is told to be good after all: what it needed from outside was read. Whoever calls has seen that what was read belongs to
+    /// that event.
+    pub fn succeed(&mut self, source: &str) {
+        if let Some(claim) = self.by_source.get_mut(source) {
+            claim.succeed();
+        }
+    }
+
     /// Folds every event up to the floor into what is settled. Changes neither the winner nor the incarnation.
     pub fn settle(&mut self, floor: Revision) {
         self.settled_born = self.born_through(floor);
@@ -164,6 +216,7 @@ impl Claims {
                 present.insert(source);
             }
             let above = claim.heads.iter().filter(|head| head.revision <= last);
+            let above = above.filter(|head| head.operation != Operation::Release);
             heads.extend(above.map(|head| (head.revision, source.as_str(), head.operation != Operation::Withdrawal)));
         }
         heads.sort_unstable();
@@ -267,6 +320,62 @@ mod tests {
         assert_eq!(claims.insert("a", head(2, "-"), 2), Inserted::Duplicate);
         assert_eq!(claims.insert("a", head(2, "+"), 0), Inserted::Duplicate);
         assert_eq!(claims.insert("a", head(3, "-"), 2), Inserted::New);
+    }
+
+    #[test]
+    fn an_orphan_keeps_what_it_was_until_somebody_says_more() {
+        let mut claims = claims("a+K");
+        claims.insert("a", Head { revision: 2, operation: Operation::Release }, 0);
+        let (source, standing) = claims.winner().expect("an orphan");
+        assert_eq!(
+            (source, standing.released, standing.key.as_deref(), standing.good),
+            ("a", true, Some("K"), Some(1))
+        );
+        assert_eq!(claims.born(), Some(1));
+        claims.insert("b", head(3, "+"), 0);
+        assert_eq!(claims.winner().expect("the orphan keeps its key").0, "a");
+        claims.insert("c", head(4, "+K"), 0);
+        assert_eq!(claims.winner().expect("the same key takes it over").0, "c");
+        claims.insert("a", head(5, "+K"), 0);
+        let (source, standing) = claims.winner().expect("its parent emits it again");
+        assert_eq!((source, standing.released, standing.since), ("a", false, Some(1)));
+        claims.settle(9);
+        assert_eq!(claims.born(), Some(1));
+    }
+
+    #[test]
+    fn what_was_read_makes_the_newest_event_good() {
+        for floor in [0, 2, 3] {
+            let mut claims = claims("a+ a! a!");
+            claims.settle(floor);
+            claims.succeed("a");
+            claims.succeed("nobody");
+            let standing = claims.winner().expect("present").1;
+            assert_eq!((standing.good, standing.failed()), (Some(3), false), "floor {floor}");
+        }
+    }
+
+    /// An emission comes late: wherever the floor is, it gives what it gives when it comes at once.
+    #[test]
+    fn an_emission_below_the_floor_is_as_one_above() {
+        for emissions in ["2+K", "2+K 2-", "2+K 2- 3+K", "2+K 3+K", "2!K 3- 4+L", "2+K 2!L", "2+K 4- 5+K"] {
+            for provider in ["", "1+", "3+", "1+ 3-", "4+ 5-"] {
+                let at = |event: &str| (Revision::from(event.as_bytes()[0] - b'0'), event[1..].to_owned());
+                let run = |floor: Revision| {
+                    let mut claims = Claims::default();
+                    for (revision, event) in provider.split_whitespace().map(at) {
+                        claims.insert("p", head(revision, &event), 0);
+                    }
+                    claims.settle(floor);
+                    for (revision, event) in emissions.split_whitespace().map(at) {
+                        claims.emit("e", head(revision, &event), floor);
+                    }
+                    let winner = claims.winner().map(|(source, standing)| (source.to_owned(), standing));
+                    (winner, claims.born().is_some())
+                };
+                assert_eq!(run(0), run(9), "{emissions} beside {provider}");
+            }
+        }
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! What a batch of events does to the claims it was locked with: a pure function, from rows and events to a plan of writes.
 
-use crate::event::{Change, Event, Good, Upsert};
-use catalog::claims::{Claims, Head, Inserted, Operation, Revision, Standing};
+use crate::event::{Change, Event, Processed, Read, Upsert};
+use catalog::claims::{Claim, Claims, Head, Inserted, Operation, Revision, Standing};
 use catalog::entity;
 use catalog::process::{Model, Relation, process};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashMap, HashSet};
-use store::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, FailureWrite, RelationRow, StreamPosition};
+use store::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, ReadWrite, RelationRow, Step, StreamPosition};
+
+/// How the source of what an entity emits begins; its ref follows.
+pub(crate) const EMITTED_BY: &str = "entity:";
 
 /// Everything that one batch writes, but what its entities say of others.
 #[derive(Default)]
@@ -23,6 +26,14 @@ pub(crate) struct Plan {
     pub said_before: Vec<i64>,
     /// Claims that win now and whose content is not in the batch.
     pub takeovers: Vec<(i64, String)>,
+    /// Claims whose content needs outside reads.
+    pub reads: Vec<ReadWrite>,
+    /// Claims that win now and may have children to emit.
+    pub reads_again: Vec<(i64, String)>,
+    /// Removals that are to go on.
+    pub cascade: Vec<(i64, Step)>,
+    /// Refs whose refresh was asked, with what emits them; and the revision of the newest ask.
+    pub refreshed: (BTreeSet<String>, Revision),
     pub lowest_revision: Revision,
     pub changed: u64,
     pub unchanged: u64,
@@ -41,7 +52,13 @@ struct Entity {
     rewritten: HashSet<String>,
     /// Events of the batch that are part of a claim now, by source and revision.
     inserted: HashMap<(String, Revision), usize>,
+    /// Reads of the batch that belong to a claim as it stands, by source.
+    reads: HashMap<String, usize>,
     refresh: bool,
+    /// A source claims it anew.
+    is_claimed: bool,
+    /// A parent has let go of it while others claimed it.
+    is_let_go: bool,
 }
 
 /// Decides what the events do. The rows are locked, and the floor was read after that.
@@ -64,7 +81,10 @@ pub(crate) fn decide(
             before: HashMap::new(),
             rewritten: HashSet::new(),
             inserted: HashMap::new(),
+            reads: HashMap::new(),
             refresh: false,
+            is_claimed: false,
+            is_let_go: false,
         };
         found.push(entity);
     }
@@ -78,7 +98,8 @@ pub(crate) fn decide(
         found.iter().enumerate().map(|(place, entity)| (entity.row.entity_ref.clone(), place)).collect();
     for (index, event) in events.iter().enumerate() {
         if let Some(place) = by_ref.get(&event.entity_ref) {
-            insert(&mut found[*place], index, event, position.revision(event.sequence, event.stored), floor, &mut plan);
+            let revision = event.emitted.unwrap_or_else(|| position.revision(event.sequence, event.stored));
+            insert(&mut found[*place], index, event, revision, floor, &mut plan);
         }
     }
     for mut entity in found {
@@ -90,27 +111,56 @@ pub(crate) fn decide(
 }
 
 fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, floor: Revision, plan: &mut Plan) {
-    plan.lowest_revision = plan.lowest_revision.min(revision);
+    let before = entity.claims.by_source.get(&event.source).and_then(|claim| claim.standing());
     let operation = match &event.change {
-        Change::Upsert(upsert) => Operation::Claim { key: upsert.location_key.clone(), good: upsert.outcome.is_ok() },
-        Change::Delete => Operation::Withdrawal,
-        Change::Refresh => {
-            entity.refresh |= entity.row.winner.is_some();
+        Change::Upsert(upsert) if is_unchanged_emission(entity, event, upsert, before.as_ref()) => {
             plan.unchanged += 1;
             return;
         }
+        Change::Upsert(upsert) => {
+            let good = match &upsert.outcome {
+                Processed::Good(_) => true,
+                Processed::Bad(_) => false,
+                Processed::Pending(_) => is_read_already(entity, event, upsert, before.as_ref()),
+            };
+            Operation::Claim { key: upsert.location_key.clone(), good }
+        }
+        Change::Delete if event.emitted.is_some() && before.is_none() => return,
+        Change::Delete => Operation::Withdrawal,
+        Change::Release => match release(entity, &event.source, before.as_ref()) {
+            Some(operation) => operation,
+            None => return,
+        },
+        Change::Refresh => {
+            plan.lowest_revision = plan.lowest_revision.min(revision);
+            plan.unchanged += 1;
+            return refresh(entity, revision, plan);
+        }
+        Change::Read(read) => return insert_read(entity, index, event, read, plan),
     };
-    let before = entity.claims.by_source.get(&event.source).and_then(|claim| claim.standing());
-    match entity.claims.insert(&event.source, Head { revision, operation }, floor) {
+    let claims = matches!(operation, Operation::Claim { .. });
+    let inserted = match event.emitted {
+        None => {
+            plan.lowest_revision = plan.lowest_revision.min(revision);
+            entity.claims.insert(&event.source, Head { revision, operation }, floor)
+        }
+        Some(_) => {
+            let revision = before.as_ref().map_or(revision, |before| revision.max(before.newest));
+            entity.claims.emit(&event.source, Head { revision, operation }, floor);
+            Inserted::New
+        }
+    };
+    match inserted {
         Inserted::Duplicate => {
             plan.duplicates += 1;
             // An entry that the attempt has made is no claim.
             entity.claims.by_source.retain(|_, claim| !claim.is_forgettable());
         }
         Inserted::New => {
+            entity.is_claimed |= claims;
             entity.before.entry(event.source.clone()).or_insert(before);
             entity.inserted.insert((event.source.clone(), revision), index);
-            let failed = matches!(&event.change, Change::Upsert(upsert) if upsert.outcome.is_err());
+            let failed = matches!(&event.change, Change::Upsert(Upsert { outcome: Processed::Bad(_), .. }));
             if failed {
                 plan.errors += 1;
             } else {
@@ -118,6 +168,56 @@ fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, 
             }
         }
     }
+}
+
+/// What an entity emits as it did before moves nothing on.
+fn is_unchanged_emission(entity: &Entity, event: &Event, upsert: &Upsert, before: Option<&Standing>) -> bool {
+    event.emitted.is_some()
+        && entity.hashes.get(&event.source) == Some(&upsert.hash)
+        && before.is_some_and(|before| !before.released && before.key == upsert.location_key)
+}
+
+/// The same content again, and what it needs from outside was read.
+fn is_read_already(entity: &Entity, event: &Event, upsert: &Upsert, before: Option<&Standing>) -> bool {
+    let is_known = !entity.before.contains_key(&event.source) && entity.hashes.get(&event.source) == Some(&upsert.hash);
+    is_known && before.is_some_and(|before| !before.failed())
+}
+
+/// What becomes of a claim that its parent entity does not emit any more: where another source has the entity it is withdrawn.
+fn release(entity: &mut Entity, source: &str, before: Option<&Standing>) -> Option<Operation> {
+    before.filter(|before| !before.released)?;
+    let others = entity.claims.by_source.iter().filter(|(other, _)| *other != source);
+    let stands = |standing: Standing| !standing.released;
+    let is_alone = others.filter_map(|(_, claim)| claim.standing()).all(|standing| !stands(standing));
+    entity.is_let_go |= !is_alone;
+    Some(if is_alone { Operation::Release } else { Operation::Withdrawal })
+}
+
+/// Asks for the entity to be read again, and what emits it, for that is where its content comes from.
+fn refresh(entity: &mut Entity, revision: Revision, plan: &mut Plan) {
+    entity.refresh |= entity.row.winner.is_some();
+    let (refs, newest) = &mut plan.refreshed;
+    *newest = revision.max(*newest);
+    refs.insert(entity.row.entity_ref.clone());
+    refs.extend(entity.claims.by_source.keys().filter_map(|source| Some(source.strip_prefix(EMITTED_BY)?.to_owned())));
+}
+
+/// A read belongs to the claim if that still has the content for which it was read.
+fn insert_read(entity: &mut Entity, index: usize, event: &Event, read: &Read, plan: &mut Plan) {
+    let before = entity.claims.by_source.get(&event.source).and_then(|claim| claim.standing());
+    if before.is_none() || entity.hashes.get(&event.source) != Some(&read.hash) {
+        plan.duplicates += 1;
+        return;
+    }
+    match &read.outcome {
+        Ok(_) => {
+            plan.changed += 1;
+            entity.claims.succeed(&event.source);
+        }
+        Err(_) => plan.errors += 1,
+    }
+    entity.before.entry(event.source.clone()).or_insert(before);
+    entity.reads.insert(event.source.clone(), index);
 }
 
 /// Plans the rows of the claims that the batch touched, and of their contents.
@@ -155,23 +255,40 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
             good_before.is_some() && !failed_before && !failed_after && known_hash == Some(&new.hash)
         });
         let lost = good_before.is_some() && good_after.is_none();
-        let body = match new_good.filter(|_| !same).and_then(|new| new.outcome.as_ref().ok()) {
+        let body = match new_good.filter(|_| !same).and_then(|new| new.outcome.good()) {
             Some(good) => Some(Some(good.body.clone())),
             None => lost.then_some(None),
         };
-        let failure = match newest_upsert.and_then(|upsert| upsert.outcome.as_ref().err()) {
-            Some(bad) => Some(Some(FailureWrite { raw: bad.raw.clone(), error: bad.error.clone() })),
-            None => (failed_before && !failed_after).then_some(None),
+        let (raw, error) = match newest_upsert.filter(|_| !same).map(|upsert| &upsert.outcome) {
+            Some(Processed::Good(_)) => (Some(None), Some(None)),
+            Some(Processed::Bad(bad)) => (Some(Some(bad.raw.clone())), Some(Some(bad.error.clone()))),
+            // What is shown, and its error, stay until it was read.
+            Some(Processed::Pending(raw)) => (Some(Some(raw.clone())), None),
+            None => (None, None),
         };
-        let is_rewritten = body.is_some() || failure.is_some() || before.is_some() != after.is_some();
+        if let Some(Upsert { outcome: Processed::Pending(_), hash, .. }) = newest_upsert.filter(|_| !same) {
+            let asked = after.as_ref().map_or(0, |standing| standing.newest);
+            let (entity_id, source, hash) = (entity.row.id, source.clone(), hash.clone());
+            plan.reads.push(ReadWrite { entity_id, source, hash, asked });
+        }
+        let read = entity.reads.get(source).and_then(|index| match &events[*index].change {
+            Change::Read(read) => Some(&read.outcome),
+            _ => None,
+        });
+        let (body, error) = match read {
+            Some(Ok(good)) => (Some(Some(good.body.clone())), Some(None)),
+            Some(Err(error)) => (None, Some(Some(error.clone()))),
+            None => (body, error),
+        };
+        let is_rewritten = body.is_some() || error.is_some() || before.is_some() != after.is_some();
         if is_rewritten {
             rewritten.insert(source.clone());
         }
         let (entity_id, is_known) = (entity.row.id, before.is_some());
         match after {
             None if is_known => plan.contents_gone.push((entity_id, source.clone())),
-            Some(_) if is_rewritten => {
-                plan.contents.push(ContentWrite { entity_id, source: source.clone(), is_known, body, failure });
+            Some(_) if is_rewritten || raw.is_some() => {
+                plan.contents.push(ContentWrite { entity_id, source: source.clone(), is_known, body, raw, error });
             }
             _ => {}
         }
@@ -194,7 +311,10 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
     let source = winner.as_ref().map(|(source, _)| (*source).to_owned());
     let other_winner = source != row.winner;
     let content_changed = source.as_ref().is_some_and(|source| entity.rewritten.contains(source));
-    let changed = other_winner || content_changed || born != row.born;
+    // In a circle that nothing reaches it stays one until somebody claims it.
+    let stays_orphan = row.orphan && !entity.is_claimed && !other_winner;
+    let orphan = winner.as_ref().is_some_and(|(_, standing)| standing.released || stays_orphan);
+    let changed = other_winner || content_changed || born != row.born || orphan != row.orphan;
     let revision = match (&winner, changed) {
         (_, false) => row.revision,
         (Some((_, standing)), true) => standing.newest,
@@ -204,11 +324,7 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
         plan.to_stitch.insert(row.id);
     }
     if !changed {
-        let moved = entity
-            .inserted
-            .values()
-            .filter(|index| matches!(&events[**index].change, Change::Upsert(upsert) if upsert.outcome.is_ok()))
-            .count() as u64;
+        let moved = entity.inserted.values().filter(|index| events[**index].good().is_some()).count() as u64;
         plan.changed -= moved;
         plan.unchanged += moved;
     }
@@ -217,17 +333,39 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
             plan.said_before.push(row.id);
         }
         if let Some((source, standing)) = &winner {
-            let from_batch = standing.good.and_then(|good| entity.inserted.get(&((*source).to_owned(), good)).copied());
-            match from_batch {
+            let read = entity.reads.get(*source).copied();
+            let inserted = standing.good.and_then(|good| entity.inserted.get(&((*source).to_owned(), good)).copied());
+            match read.or(inserted).filter(|index| events[*index].good().is_some()) {
                 None if standing.good.is_some() => plan.takeovers.push((row.id, (*source).to_owned())),
                 from_batch => plan.said.push((row.id, from_batch)),
             }
         }
     }
+    if other_winner {
+        let may_emit = row.emitted.is_some() || row.entity_ref.starts_with("location:");
+        plan.reads_again
+            .extend(source.clone().filter(|_| may_emit && row.winner.is_some()).map(|source| (row.id, source)));
+    }
+    plan.cascade.extend(next_step(entity, winner.is_none()).map(|step| (row.id, step)));
     let settled_born = entity.claims.settled_born;
     if changed || settled_born != row.settled_born {
-        plan.entities.push(EntityWrite { id: row.id, born, settled_born, winner: source, revision });
+        plan.entities.push(EntityWrite { id: row.id, born, settled_born, winner: source, revision, orphan });
     }
+}
+
+/// What follows for others, or for the entity itself, from a source that has withdrawn.
+fn next_step(entity: &Entity, is_gone: bool) -> Option<Step> {
+    if is_gone {
+        return entity.row.emitted.filter(|_| entity.row.winner.is_some()).map(|_| Step::Children);
+    }
+    let standing = |source: &String| entity.claims.by_source.get(source).and_then(|claim| claim.standing());
+    let is_withdrawn = entity.before.iter().any(|(source, before)| before.is_some() && standing(source).is_none());
+    let is_held = |(source, claim): (&String, &Claim)| {
+        claim.standing().is_some_and(|standing| standing.released || !source.starts_with(EMITTED_BY))
+    };
+    // Parents may hold one another in a circle: whether one of them is reached from a provider is to be looked at.
+    let is_doubtful = is_withdrawn && !entity.claims.by_source.iter().any(is_held);
+    is_doubtful.then_some(if entity.is_let_go { Step::Orphan } else { Step::Held })
 }
 
 /// What the plan's entities say of others from now on.
@@ -239,11 +377,8 @@ pub(crate) fn said_of_others(
 ) -> Result<Vec<(i64, Relation)>, store::Error> {
     let mut said = Vec::new();
     for (id, index) in &plan.said {
-        let good: Option<&Good> = index.and_then(|index| match &events[index].change {
-            Change::Upsert(upsert) => upsert.outcome.as_ref().ok(),
-            _ => None,
-        });
-        said.extend(good.iter().flat_map(|good| &good.foreign).map(|relation| (*id, relation.clone())));
+        let foreign = index.map_or(&[][..], |index| events[index].foreign());
+        said.extend(foreign.iter().map(|relation| (*id, relation.clone())));
     }
     for (id, source) in &plan.takeovers {
         let body = contents

@@ -7,6 +7,10 @@
 mod attach;
 mod builtin;
 mod decide;
+mod due;
+mod emission;
+#[cfg(test)]
+mod emission_test;
 mod error;
 mod evaluate;
 #[cfg(test)]
@@ -19,11 +23,13 @@ mod order_test;
 mod pipeline;
 mod reads;
 mod relay;
+mod removal;
 mod run;
 #[cfg(test)]
 mod testing;
 
 pub use attach::attach;
+pub use due::{OrphanStrategy, ReadsConfig};
 pub use error::Error;
 pub use evaluate::{Child, Due, Evaluated, Evaluation};
 pub use event::{Bad, Good};
@@ -32,7 +38,6 @@ pub use pipeline::{EntityProcessor, EvaluationLimits, Parts, Pipeline, Step};
 pub use run::{Run, Trouble};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
-use catalog::process::Model;
 use decide::Plan;
 use event::{Event, Loaded};
 use metrics::Metrics;
@@ -40,7 +45,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
-use store::{Merge, RelationRow, Request, Store};
+use store::{EntityRow, Merge, RelationRow, Request, Store};
 
 /// Entities that one stitch request names at most.
 pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
@@ -60,6 +65,8 @@ pub struct Config {
     pub outbox_rows: i64,
     /// How the broker's streams are to be.
     pub streams: Limits,
+    /// What is read outside, and what comes of it.
+    pub reads: ReadsConfig,
 }
 
 impl Default for Config {
@@ -71,6 +78,7 @@ impl Default for Config {
             entity_limits: catalog::entity::Limits::default(),
             outbox_rows: 1000,
             streams: Limits::default(),
+            reads: ReadsConfig::default(),
         }
     }
 }
@@ -79,11 +87,11 @@ impl Default for Config {
 ///
 /// # Errors
 /// Only what no waiting can mend: streams that stand in the way and cannot be changed into ours.
-pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop: Stop) -> Result<(), Error> {
+pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, stop: Stop) -> Result<(), Error> {
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
-    let processor = Arc::new(Processor::new(bus.clone(), store, model, config));
+    let processor = Arc::new(Processor::new(bus.clone(), store, Arc::new(pipeline), config));
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -94,7 +102,13 @@ pub async fn run(bus: Bus, store: Store, model: Arc<Model>, config: Config, stop
     };
     let lanes = vec![lane("fresh", Names::PROCESSOR), lane("bulk", Names::PROCESSOR_BULK)];
     let worker = Worker::new(&bus, Arc::clone(&processor), lanes, processor.config.streams.ack_wait, &stop);
-    tokio::join!(worker.run(processor.config.loops), relay::run(&processor, &stop), attach::again(&processor, &stop));
+    tokio::join!(
+        worker.run(processor.config.loops),
+        relay::run(&processor, &stop),
+        attach::again(&processor, &stop),
+        due::run(&processor, &stop),
+        removal::run(&processor, &stop),
+    );
     Ok(())
 }
 
@@ -106,8 +120,12 @@ pub(crate) struct Processor {
     pub outbox_is_full: AtomicBool,
     /// The streams are being looked at: nothing is taken.
     pub is_attaching: AtomicBool,
-    model: Arc<Model>,
-    metrics: Metrics,
+    /// Some claim is due to be read.
+    pub reads_are_due: tokio::sync::Notify,
+    /// Some removal is to go on.
+    pub removals_go_on: tokio::sync::Notify,
+    pub pipeline: Arc<Pipeline>,
+    pub metrics: Metrics,
 }
 
 impl bus::Handler for Processor {
@@ -124,16 +142,24 @@ impl bus::Handler for Processor {
         self.metrics.taken(items);
         let loaded: Vec<Loaded> = items
             .iter()
-            .map(|item| event::load(item, self.bus.names(), &self.model, &self.config.entity_limits))
+            .map(|item| event::load(item, self.bus.names(), &self.pipeline, &self.config.entity_limits))
             .collect();
         let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
         let (plan, request) = self.decide_and_commit(lane.name, &events).await.map_err(verdict)?;
-        if let Some(request) = request {
-            self.announce(lane.name, &request).await;
-        }
+        self.ask_for_reads(&plan, items, &loaded).await.map_err(verdict)?;
+        self.after_commit(lane.name, &plan, request).await;
         self.metrics.handled(&plan, &loaded, started);
         Ok(loaded.into_iter().map(Loaded::into_outcome).collect())
     }
+}
+
+/// The refs that events name, and of these the ones that they change; sorted.
+pub(crate) fn refs_of(events: &[&Event]) -> (Vec<String>, Vec<String>) {
+    let changed: BTreeSet<&str> = events.iter().map(|event| event.entity_ref.as_str()).collect();
+    let others = events.iter().flat_map(|event| event.foreign()).map(|relation| relation.source_ref.as_str());
+    let named: BTreeSet<&str> = changed.iter().copied().chain(others).collect();
+    let owned = |refs: BTreeSet<&str>| refs.into_iter().map(str::to_owned).collect();
+    (owned(named), owned(changed))
 }
 
 /// The one verdict on each error of a batch.
@@ -146,9 +172,11 @@ fn verdict(error: store::Error) -> Failure {
 }
 
 impl Processor {
-    fn new(bus: Bus, store: Store, model: Arc<Model>, config: Config) -> Self {
+    fn new(bus: Bus, store: Store, pipeline: Arc<Pipeline>, config: Config) -> Self {
         let (outbox_is_full, is_attaching) = (AtomicBool::new(false), AtomicBool::new(false));
-        Processor { bus, store, config, outbox_is_full, is_attaching, model, metrics: Metrics::new() }
+        let (reads_are_due, removals_go_on) = Default::default();
+        let metrics = Metrics::new();
+        Processor { bus, store, config, outbox_is_full, is_attaching, reads_are_due, removals_go_on, pipeline, metrics }
     }
 
     /// One transaction: entities locked in ref order, claims read and decided on, everything written, the outbox row last.
@@ -156,26 +184,66 @@ impl Processor {
         if events.is_empty() {
             return Ok((Plan::default(), None));
         }
-        let changed: BTreeSet<&str> = events.iter().map(|event| event.entity_ref.as_str()).collect();
-        let others = events.iter().flat_map(|event| event.foreign()).map(|relation| relation.source_ref.as_str());
-        let named: Vec<String> =
-            changed.iter().copied().chain(others).collect::<BTreeSet<_>>().into_iter().map(str::to_owned).collect();
-        let changed: Vec<String> = changed.into_iter().map(str::to_owned).collect();
-
+        let (named, changed) = refs_of(events);
         let (mut merge, entities) = self.store.merge(&named, &changed).await?;
+        let mut plan = self.decide(&mut merge, entities, events).await?;
+        self.write(&mut merge, lane, &mut plan, events).await?;
+        let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
+        Ok((plan, request))
+    }
+
+    /// Reads what is claimed of the locked entities, and decides.
+    async fn decide(
+        &self,
+        merge: &mut Merge,
+        entities: Vec<EntityRow>,
+        events: &[&Event],
+    ) -> Result<Plan, store::Error> {
         let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
         let position = merge.read_position(&self.bus.names().events_stream()).await?;
         let claims = merge.read_claims(&ids).await?;
-        let mut plan = decide::decide(entities, claims, events, &position);
-        let (gone, new) = self.relations(&mut merge, &plan, events).await?;
+        Ok(decide::decide(entities, claims, events, &position))
+    }
 
+    /// Writes all of a plan but its outbox row.
+    async fn write(
+        &self,
+        merge: &mut Merge,
+        lane: &str,
+        plan: &mut Plan,
+        events: &[&Event],
+    ) -> Result<(), store::Error> {
+        let (gone, new) = self.relations(merge, plan, events).await?;
         merge.write_claims(&plan.claims).await?;
         merge.write_contents(&plan.contents_gone, &plan.contents).await?;
         merge.write_relations(&gone, &new).await?;
         merge.write_entities(&plan.entities).await?;
+        merge.write_reads(lane, &plan.reads).await?;
+        merge.ask_takeovers(&plan.reads_again, plan.lowest_revision).await?;
+        merge.write_cascade(&plan.cascade, plan.lowest_revision).await?;
         plan.to_stitch.extend(gone.iter().chain(&new).map(|relation| relation.subject_id));
-        let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
-        Ok((plan, request))
+        Ok(())
+    }
+
+    /// Makes due what the batch's refreshes name. Done again after a crash, it changes nothing.
+    async fn ask_for_reads(&self, plan: &Plan, items: &[Item], loaded: &[Loaded]) -> Result<(), store::Error> {
+        let (refs, revision) = &plan.refreshed;
+        let mut asked = 0;
+        if !refs.is_empty() {
+            let refs: Vec<String> = refs.iter().cloned().collect();
+            asked += self.store.ask_reads(&refs, *revision).await?;
+        }
+        for (item, loaded) in items.iter().zip(loaded) {
+            let Loaded::Keys(keys) = loaded else { continue };
+            let position = self.store.stream_position(&self.bus.names().events_stream()).await?;
+            let position =
+                position.ok_or_else(|| store::Error::Away("nothing is known of the stream yet".to_owned()))?;
+            asked += self.store.ask_keys(keys, position.revision(item.sequence, event::stored(item))).await?;
+        }
+        if asked > 0 {
+            due::hint(self, "fresh").await;
+        }
+        Ok(())
     }
 
     /// What the entities of the plan say of others from now on, against what they said until now.
@@ -189,7 +257,7 @@ impl Processor {
             true => Default::default(),
             false => merge.read_contents(&plan.takeovers).await?,
         };
-        let said = decide::said_of_others(plan, events, contents, &self.model)?;
+        let said = decide::said_of_others(plan, events, contents, self.pipeline.model())?;
         let subjects: BTreeSet<&str> = said.iter().map(|(_, relation)| relation.source_ref.as_str()).collect();
         let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
         let before = match plan.said_before.is_empty() {
@@ -197,6 +265,19 @@ impl Processor {
             false => merge.read_relations(&plan.said_before).await?,
         };
         decide::relation_changes(said, merge.find_ids(&subjects).await?, before)
+    }
+
+    /// Says to others what a commit has for them to do.
+    async fn after_commit(&self, lane: &str, plan: &Plan, request: Option<Request>) {
+        if let Some(request) = request {
+            self.announce(lane, &request).await;
+        }
+        if !plan.reads.is_empty() || !plan.reads_again.is_empty() {
+            due::hint(self, lane).await;
+        }
+        if !plan.cascade.is_empty() {
+            self.removals_go_on.notify_one();
+        }
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.

@@ -11,6 +11,7 @@ pub(crate) struct Metrics {
     processed: Counter<u64>,
     duration: Histogram<f64>,
     queue_delay: Histogram<f64>,
+    read_delay: Histogram<f64>,
 }
 
 impl Metrics {
@@ -33,6 +34,17 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("From the moment an event was published to the moment a processor took it")
                 .build(),
+            read_delay: meter
+                .f64_histogram("callboard.reads.queue.delay")
+                .with_unit("s")
+                .with_description("From the moment an outside read was due to the moment it began, by lane")
+                .build(),
+        }
+    }
+
+    pub fn read_taken(&self, lane: &'static str, taken: &[store::DueRead]) {
+        for due in taken {
+            self.read_delay.record(due.waited.as_secs_f64(), &[KeyValue::new("lane", lane)]);
         }
     }
 

@@ -1,8 +1,7 @@
 //! Any order of arrival, with repetitions, by several processors at once, gives what one by one in order gives: on the real database.
 
 use crate::event::{Change, Event, upsert};
-use crate::{Config, Processor, attach};
-use catalog::process::Model;
+use crate::{Pipeline, Processor, testing};
 use serde_json::json;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,16 +19,16 @@ async fn arrival_never_decides() {
 }
 
 async fn check(seed: u64) {
-    let model = Arc::new(Model::builtin());
-    let events: Arc<Vec<Event>> = Arc::new(generate(&mut Random(seed), &model));
+    let events: Arc<Vec<Event>> =
+        Arc::new(generate(&mut Random(seed), &testing::pipeline(&testing::bus("order").await)));
 
-    let ordered = Arc::new(processor(&model).await);
+    let ordered = Arc::new(testing::processor("order").await);
     for batch in events.chunks(100) {
         let batch: Vec<&Event> = batch.iter().collect();
         commit(&ordered, &batch).await;
     }
 
-    let shuffled = Arc::new(processor(&model).await);
+    let shuffled = Arc::new(testing::processor("order").await);
     let mut arrivals: Vec<usize> = (0..events.len()).chain(0..events.len()).collect();
     let mut random = Random(seed ^ 1);
     for i in (1..arrivals.len()).rev() {
@@ -102,33 +101,7 @@ async fn catalog_of(processor: &Processor) -> BTreeMap<String, Shown> {
     shown.into_iter().map(entity).collect()
 }
 
-async fn processor(model: &Arc<Model>) -> Processor {
-    let addresses = servers::testing::shared();
-    let installation = servers::testing::fresh_name("order");
-    let (_stopper, stop) = bus::stop();
-    let options = bus::Options {
-        url: addresses.nats_url.clone(),
-        installation: installation.clone(),
-        credentials: None,
-        name: "test".into(),
-        patience: Some(std::time::Duration::from_secs(30)),
-    };
-    let bus = bus::Bus::connect(&options, &stop).await.expect("the test broker answers");
-    let options =
-        store::Options { url: addresses.database_url.clone(), installation, connections: 4, name: "test".into() };
-    let store = store::Store::connect(&options).await.expect("the test database answers");
-    let streams = bus::Limits {
-        events_bytes: 1 << 20,
-        stitch_bytes: 1 << 20,
-        dead_letters_bytes: 1 << 20,
-        ..bus::Limits::default()
-    };
-    let config = Config { streams, ..Config::default() };
-    attach(&bus, &store, &config.streams, &stop).await.expect("the streams stand");
-    Processor::new(bus, store, model.clone(), config)
-}
-
-fn generate(random: &mut Random, model: &Model) -> Vec<Event> {
+fn generate(random: &mut Random, pipeline: &Pipeline) -> Vec<Event> {
     let limits = catalog::entity::Limits::default();
     let event = |sequence: u64, random: &mut Random| {
         let name = format!("c{}", random.below(REFS));
@@ -147,10 +120,17 @@ fn generate(random: &mut Random, model: &Model) -> Vec<Event> {
                     }
                 });
                 let key = [None, Some("K"), Some("L")][random.below(3) as usize];
-                upsert(entity.to_string().as_bytes(), key, "t.events.p", model, &limits).expect("it can be a claim")
+                upsert(entity.to_string().as_bytes(), key, "t.events.p", pipeline, &limits).expect("it can be a claim")
             }
         };
-        Event { sequence, stored: 1, entity_ref, source: format!("provider:p{}", random.below(3)), change }
+        Event {
+            sequence,
+            stored: 1,
+            emitted: None,
+            entity_ref,
+            source: format!("provider:p{}", random.below(3)),
+            change,
+        }
     };
     (1..=EVENTS).map(|sequence| event(sequence, random)).collect()
 }

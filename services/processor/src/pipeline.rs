@@ -108,6 +108,24 @@ pub struct Parts {
     pub limits: EvaluationLimits,
 }
 
+impl Parts {
+    /// The built-in kinds and processors, which may read nothing.
+    ///
+    /// # Panics
+    /// Never: there are no sources that could not be used.
+    pub fn builtin() -> Self {
+        let outside = Outside::new(&outside::Sources::default(), outside::Limits::default());
+        Parts {
+            model: Arc::new(Model::builtin()),
+            rules: Rules::default(),
+            outside: outside.expect("no sources are no trouble"),
+            external: Vec::new(),
+            own: Vec::new(),
+            limits: EvaluationLimits::default(),
+        }
+    }
+}
+
 /// How entities are processed.
 pub struct Pipeline {
     pub(crate) model: Arc<Model>,

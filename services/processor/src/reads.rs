@@ -45,7 +45,8 @@ impl<'o> Reads<'o> {
     /// Asks whether anything is other than it was: true if it all is as noted. What is read on the way is not read again.
     pub async fn are_unchanged(&mut self, noted: &Noted) -> bool {
         let outside = self.outside;
-        let asked = noted.iter().map(|(key, seen)| async move { (key, seen, ask(outside, key, seen).await) });
+        // Made before the first is awaited: a closure that is held meanwhile could not move between threads.
+        let asked: Vec<_> = noted.iter().map(|(key, seen)| asked(outside, key, seen)).collect();
         let mut answers = futures::stream::iter(asked).buffer_unordered(AT_ONCE);
         let mut all = true;
         while let Some((key, seen, answer)) = answers.next().await {
@@ -62,10 +63,7 @@ impl<'o> Reads<'o> {
     pub async fn prefetch(&mut self, keys: Vec<String>) {
         let outside = self.outside;
         let missing: Vec<String> = keys.into_iter().filter(|key| !self.found.contains_key(key)).collect();
-        let reading = missing.into_iter().map(|key| async move {
-            let found = read(outside, &key).await;
-            (key, found)
-        });
+        let reading: Vec<_> = missing.into_iter().map(|key| keyed(outside, key)).collect();
         let mut reading = futures::stream::iter(reading).buffer_unordered(AT_ONCE);
         while let Some((key, found)) = reading.next().await {
             self.keep(&key, found);
@@ -125,6 +123,15 @@ impl<'o> Reads<'o> {
 /// The key under which files are known.
 pub(crate) fn files_key(target: &str) -> String {
     format!("{FILES}{target}")
+}
+
+async fn asked<'n>(outside: &Outside, key: &'n str, seen: &'n Seen) -> (&'n str, &'n Seen, Option<Found>) {
+    (key, seen, ask(outside, key, seen).await)
+}
+
+async fn keyed(outside: &Outside, key: String) -> (String, Found) {
+    let found = read(outside, &key).await;
+    (key, found)
 }
 
 /// None: it is as it was seen.

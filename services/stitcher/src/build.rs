@@ -88,7 +88,7 @@ fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str)
         uid: &uid,
         incoming,
         error: error.as_ref(),
-        orphan: false,
+        orphan: entity.orphan,
     };
     match stitch(input) {
         Ok(stitched) => Form::Content { hash: stitched.hash, body: stitched.body },

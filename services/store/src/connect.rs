@@ -10,6 +10,12 @@ use std::time::Duration;
 /// The oldest PostgreSQL that has all that is used here.
 const OLDEST_SERVER: i32 = 140_000;
 
+/// Every change of the schema, in order.
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
+    (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
+];
+
 /// Where the database is, and which installation's schema in it.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -78,9 +84,10 @@ impl Store {
             Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some("42P06" | "23505")) => {}
             Err(error) => return Err(error.into()),
         }
-        let text = SqlStr::from_static(include_str!("../../../schemas/postgres/0001_catalog.sql"));
-        let first = Migration::new(1, "catalog".into(), MigrationType::Simple, text, false);
-        Migrator::with_migrations(vec![first]).run(&self.pool).await.map_err(|error| {
+        let migration = |(version, name, text): (i64, &'static str, &'static str)| {
+            Migration::new(version, name.into(), MigrationType::Simple, SqlStr::from_static(text), false)
+        };
+        Migrator::with_migrations(MIGRATIONS.map(migration).to_vec()).run(&self.pool).await.map_err(|error| {
             Error::Unusable(format!("the schema {installation} cannot be brought up to date: {error}"))
         })
     }

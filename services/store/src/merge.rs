@@ -21,6 +21,10 @@ pub struct EntityRow {
     pub winner: Option<String>,
     /// Revision of the event that last changed what is shown.
     pub revision: Revision,
+    /// Revision of its last emission; none: it never emitted anything.
+    pub emitted: Option<Revision>,
+    /// Nothing that is reached from a provider emits it.
+    pub orphan: bool,
 }
 
 /// A claim as it was read.
@@ -62,17 +66,10 @@ pub struct ContentWrite {
     pub is_known: bool,
     /// The good content from now on, or that there is none any more.
     pub body: Option<Option<Vec<u8>>>,
-    /// The failure of the newest event from now on, or that it did not fail.
-    pub failure: Option<Option<FailureWrite>>,
-}
-
-/// Why the newest event's processing failed.
-#[derive(Clone, Debug)]
-pub struct FailureWrite {
-    /// Its content as it came.
-    pub raw: Vec<u8>,
-    /// The error, as a status item.
-    pub error: String,
+    /// The newest event's content as it came, from now on, or that it is not needed.
+    pub raw: Option<Option<Vec<u8>>>,
+    /// Why the newest event's processing failed, as a status item, or that it did not.
+    pub error: Option<Option<String>>,
 }
 
 /// Who is shown, to be written.
@@ -88,6 +85,8 @@ pub struct EntityWrite {
     pub winner: Option<String>,
     /// See [`EntityRow`].
     pub revision: Revision,
+    /// See [`EntityRow`].
+    pub orphan: bool,
 }
 
 /// What an entity says of another: on the subject stands (type, target ref).
@@ -129,19 +128,21 @@ impl Store {
         }
         drop(connection);
         let mut transaction = self.pool.begin().await?;
-        type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64);
+        type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64, Option<i64>, bool);
         let statement = sqlx::query_as(include_str!("sql/lock_entities.sql"));
         let rows: Vec<Row> = statement.bind(changed).fetch_all(&mut *transaction).await?;
         if rows.len() != changed.len() {
             return Err(Error::Collision(format!("{} of {} refs have a row", rows.len(), changed.len())));
         }
-        let row = |(id, entity_ref, settled_born, born, winner, revision): Row| EntityRow {
+        let row = |(id, entity_ref, settled_born, born, winner, revision, emitted, orphan): Row| EntityRow {
             id,
             entity_ref,
             settled_born,
             born,
             winner,
             revision,
+            emitted,
+            orphan,
         };
         Ok((Merge { transaction, ids }, rows.into_iter().map(row).collect()))
     }
@@ -165,7 +166,7 @@ where
 }
 
 impl Merge {
-    fn connection(&mut self) -> &mut PgConnection {
+    pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }
 
@@ -259,6 +260,8 @@ impl Merge {
         let newest: Vec<i64> = claims.iter().map(|claim| claim.newest).collect();
         let standings: Vec<_> = claims.iter().map(|claim| claim.claim.standing()).collect();
         let present: Vec<bool> = standings.iter().map(Option::is_some).collect();
+        let released: Vec<bool> =
+            standings.iter().map(|standing| standing.as_ref().is_some_and(|standing| standing.released)).collect();
         let keys: Vec<Option<String>> = standings.into_iter().map(|standing| standing?.key).collect();
         let hashes: Vec<Option<&str>> = claims.iter().map(|claim| claim.hash.as_deref()).collect();
         let folds: Vec<String> =
@@ -266,7 +269,7 @@ impl Merge {
         let statement = sqlx::query(include_str!("sql/write_claims.sql"));
         let statement =
             statement.bind(ids).bind(sources).bind(newest).bind(present).bind(keys).bind(hashes).bind(folds);
-        statement.execute(self.connection()).await?;
+        statement.bind(released).execute(self.connection()).await?;
         Ok(())
     }
 
@@ -285,19 +288,18 @@ impl Merge {
             [(known, include_str!("sql/change_contents.sql")), (new, include_str!("sql/write_contents.sql"))]
         {
             let Some(first) = contents.first() else { continue };
-            let failures: Vec<Option<&FailureWrite>> =
-                contents.iter().map(|content| content.failure.as_ref()?.as_ref()).collect();
             let statement = sqlx::query(text)
                 .bind(contents.iter().map(|content| content.entity_id).collect::<Vec<_>>())
                 .bind(contents.iter().map(|content| content.source.as_str()).collect::<Vec<_>>())
                 .bind(contents.iter().map(|content| content.body.as_ref()?.as_deref()).collect::<Vec<_>>())
-                .bind(failures.iter().map(|failure| Some(failure.as_ref()?.raw.as_slice())).collect::<Vec<_>>())
-                .bind(failures.iter().map(|failure| Some(failure.as_ref()?.error.as_str())).collect::<Vec<_>>());
+                .bind(contents.iter().map(|content| content.raw.as_ref()?.as_deref()).collect::<Vec<_>>())
+                .bind(contents.iter().map(|content| content.error.as_ref()?.as_deref()).collect::<Vec<_>>());
             let statement = match first.is_known {
                 false => statement,
                 true => statement
                     .bind(contents.iter().map(|content| content.body.is_some()).collect::<Vec<_>>())
-                    .bind(contents.iter().map(|content| content.failure.is_some()).collect::<Vec<_>>()),
+                    .bind(contents.iter().map(|content| content.raw.is_some()).collect::<Vec<_>>())
+                    .bind(contents.iter().map(|content| content.error.is_some()).collect::<Vec<_>>()),
             };
             statement.execute(self.connection()).await?;
         }
@@ -314,8 +316,10 @@ impl Merge {
         let settled: Vec<Option<i64>> = entities.iter().map(|entity| entity.settled_born).collect();
         let winners: Vec<Option<&str>> = entities.iter().map(|entity| entity.winner.as_deref()).collect();
         let revisions: Vec<i64> = entities.iter().map(|entity| entity.revision).collect();
+        let orphans: Vec<bool> = entities.iter().map(|entity| entity.orphan).collect();
         let statement = sqlx::query(include_str!("sql/write_entities.sql"));
-        statement.bind(ids).bind(born).bind(settled).bind(winners).bind(revisions).execute(self.connection()).await?;
+        let statement = statement.bind(ids).bind(born).bind(settled).bind(winners).bind(revisions).bind(orphans);
+        statement.execute(self.connection()).await?;
         Ok(())
     }
 

@@ -36,6 +36,8 @@ pub struct Shown {
     pub body: Option<Vec<u8>>,
     /// Why the winner's newest content failed, as a status item.
     pub error: Option<String>,
+    /// Nothing that is reached from a provider emits it.
+    pub orphan: bool,
 }
 
 /// What another entity says of a subject.
@@ -144,18 +146,19 @@ impl Stitching {
 
     /// What is shown of the entities.
     pub async fn read_shown(&mut self, entity_ids: &[i64]) -> Result<Vec<Shown>, Error> {
-        type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>);
+        type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>, bool);
         let rows: Vec<Row> = sqlx::query_as(include_str!("sql/read_entities.sql"))
             .bind(entity_ids)
             .fetch_all(&mut *self.transaction)
             .await?;
-        let shown = |(entity_id, entity_ref, born, revision, body, error)| Shown {
+        let shown = |(entity_id, entity_ref, born, revision, body, error, orphan): Row| Shown {
             entity_id,
             entity_ref,
             born,
             revision,
             body,
             error,
+            orphan,
         };
         Ok(rows.into_iter().map(shown).collect())
     }

@@ -91,7 +91,7 @@ async fn merge_one(store: &Store, entity_ref: &str, revision: i64, operation: Op
     let write = ClaimWrite { entity_id: id, source: "provider:p".into(), newest: revision, hash: None, claim };
     merge.write_claims(&[write]).await.unwrap();
     let winner = claims.winner().map(|(source, _)| source.to_owned());
-    let entity = EntityWrite { id, born: claims.born(), settled_born: None, winner, revision };
+    let entity = EntityWrite { id, born: claims.born(), settled_born: None, winner, revision, orphan: false };
     merge.write_entities(&[entity]).await.unwrap();
     merge.commit("fresh", revision, vec![id]).await.unwrap().unwrap()
 }

@@ -45,7 +45,14 @@ async fn gather(operator: &Operator) -> Result<Value, Failure> {
 async fn streams(bus: &Bus) -> Vec<Value> {
     let names = bus.names();
     let mut streams = Vec::new();
-    for name in [names.events_stream(), names.stitch_stream(), names.entities_stream(), names.dead_letters_stream()] {
+    let all = [
+        names.events_stream(),
+        names.stitch_stream(),
+        names.reads_stream(),
+        names.entities_stream(),
+        names.dead_letters_stream(),
+    ];
+    for name in all {
         streams.push(match bus::stream_status(bus, &name).await {
             Ok(found) => json!({"stream": name, "messages": found.messages, "bytes": found.bytes, "lastSequence": found.last_sequence}),
             Err(error) => json!({"stream": name, "error": error.to_string()}),

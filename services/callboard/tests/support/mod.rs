@@ -82,14 +82,14 @@ impl Pipeline {
         let installation = servers::testing::fresh_name("pipeline");
         let (stopper, stop) = bus::stop();
         let (bus, store) = connect(&installation, &stop).await;
-        let model = Arc::new(catalog::process::Model::builtin());
         let mut roles = Vec::new();
         for _ in 0..processors {
             let (bus, store) = connect(&installation, &stop).await;
             let config = processor::Config { streams: limits(), ..processor::Config::default() };
-            let (model, stop) = (model.clone(), stop.clone());
+            let stop = stop.clone();
+            let pipeline = processor::Pipeline::new(processor::Parts::builtin(), &bus).expect("it is usable");
             roles.push(tokio::spawn(async move {
-                processor::run(bus, store, model, config, stop).await.expect("the processor works")
+                processor::run(bus, store, pipeline, config, stop).await.expect("the processor works")
             }));
         }
         for _ in 0..stitchers {

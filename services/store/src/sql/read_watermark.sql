@@ -1,3 +1,7 @@
 -- Up to which revision everything is stitched and published. Called by the scheduler. One statement, one snapshot: an event
 -- below the floor was committed before the floor was recorded, so what it asked for is seen here unless it is done.
-select least((select revision from floor), coalesce((select min(revision) - 1 from outbox), 9223372036854775807))
+select least(
+  (select revision from floor),
+  coalesce((select min(revision) - 1 from outbox), 9223372036854775807),
+  coalesce((select min(revision) - 1 from cascade), 9223372036854775807)
+)

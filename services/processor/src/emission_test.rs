@@ -1,0 +1,319 @@
+//! Locations that emit, let go and go, on the real database, with real files: what is shown, what is an orphan, what is gone.
+
+use crate::due::{self, OrphanStrategy};
+use crate::event::{Change, Event, upsert};
+use crate::{Evaluation, Parts, Pipeline, Processor, emission, removal, testing};
+use outside::{Limits, Outside, Sources};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// An installation whose Locations read the files of one directory.
+struct Site {
+    processor: Processor,
+    directory: tempfile::TempDir,
+    sequence: AtomicU64,
+}
+
+impl Site {
+    async fn new(orphans: OrphanStrategy) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut processor = testing::processor("emit").await;
+        let sources = Sources { files: vec![directory.path().to_owned()], ..Sources::default() };
+        let outside = Outside::new(&sources, Limits::default()).expect("usable");
+        let rules = serde_json::from_value(json!([{"allow": ["Component", "Location", "API"]}])).expect("rules");
+        let rules = catalog::rules::Rules::new(rules).expect("usable");
+        let parts = Parts { outside, rules, ..Parts::builtin() };
+        processor.pipeline = Arc::new(Pipeline::new(parts, &processor.bus).expect("usable"));
+        processor.config.reads.orphans = orphans;
+        processor.config.reads.orphan_grace = Duration::ZERO;
+        Site { processor, directory, sequence: AtomicU64::new(0) }
+    }
+
+    /// Writes a file: components and Locations, a word each: `a b` are two components, `>m=x.yaml,y.yaml` is the Location m of these targets.
+    fn file(&self, name: &str, words: &str) {
+        let documents: Vec<String> = words.split_whitespace().map(|word| document(word).to_string()).collect();
+        std::fs::write(self.directory.path().join(name), documents.join("\n---\n")).expect("a file");
+    }
+
+    /// A provider's event: `+word` upsert, `-ref` delete, `*ref` refresh, `#file` refresh of the file's key.
+    async fn event(&self, provider: &str, what: &str) {
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        self.event_at(sequence, provider, what).await;
+    }
+
+    async fn event_at(&self, sequence: u64, provider: &str, what: &str) {
+        let entity_ref = what[1..].to_owned();
+        let (entity_ref, change) = match &what[..1] {
+            "+" => {
+                let mut entity = document(&what[1..]);
+                let root = format!("file:{}/root.yaml", self.directory.path().display());
+                entity["metadata"]["annotations"] =
+                    json!({"backstage.io/managed-by-location": root, "backstage.io/managed-by-origin-location": root});
+                let limits = catalog::entity::Limits::default();
+                upsert(entity.to_string().as_bytes(), None, "t.events.p", &self.processor.pipeline, &limits)
+                    .expect("it can be a claim")
+            }
+            "-" => (entity_ref, Change::Delete),
+            "*" => (entity_ref, Change::Refresh),
+            _ => {
+                let key = format!("file:{}/{entity_ref}", self.directory.path().display());
+                self.processor.store.ask_keys(&[key], sequence as i64).await.expect("the database answers");
+                return;
+            }
+        };
+        let source = format!("provider:{provider}");
+        let event = Event { sequence, stored: 1, emitted: None, entity_ref, source, change };
+        let (plan, request) = self.processor.decide_and_commit("fresh", &[&event]).await.expect("it commits");
+        self.processor.after_commit("fresh", &plan, request).await;
+        self.processor.ask_for_reads(&plan, &[], &[]).await.expect("the database answers");
+    }
+
+    /// Reads all that is due, and goes on with every removal, until nothing is left to do.
+    async fn settle(&self) {
+        for _ in 0..100 {
+            let read = due::read_all(&self.processor).await.expect("the database answers");
+            let removed = removal::turn(&self.processor).await.expect("the database answers");
+            if read + removed == 0 {
+                return;
+            }
+        }
+        panic!("it does not settle");
+    }
+
+    /// What is shown, in order, a word each: name, then `?` for an orphan, `!` for an error.
+    async fn shown(&self) -> String {
+        let shown = self.rows().await;
+        let word = |(entity_ref, shown): (String, store::Shown)| {
+            let name = entity_ref.rsplit('/').next().unwrap_or_default().to_owned();
+            let marks = [(shown.orphan, "?"), (shown.error.is_some(), "!")];
+            name + &marks.iter().filter(|(is_so, _)| *is_so).map(|(_, mark)| *mark).collect::<String>()
+        };
+        let mut words: Vec<String> = shown.into_iter().map(word).collect();
+        words.sort_unstable();
+        words.join(" ")
+    }
+
+    async fn rows(&self) -> BTreeMap<String, store::Shown> {
+        let ids: Vec<i64> = (1..1000).collect();
+        let mut stitching = self.processor.store.stitch(&ids).await.expect("nobody else locks");
+        let shown = stitching.read_shown(&ids).await.expect("the database answers");
+        let present = shown.into_iter().filter(|shown| shown.born.is_some() && shown.body.is_some());
+        present.map(|shown| (shown.entity_ref.clone(), shown)).collect()
+    }
+
+    async fn born(&self, entity_ref: &str) -> Option<i64> {
+        self.rows().await.get(entity_ref)?.born
+    }
+}
+
+fn document(word: &str) -> Value {
+    match word.strip_prefix('>').map(|word| word.split_once('=').unwrap_or((word, ""))) {
+        None => json!({
+            "apiVersion": "backstage.io/v1alpha1", "kind": "Component", "metadata": {"name": word},
+            "spec": {"type": "service", "lifecycle": "production", "owner": "team", "dependsOn": ["component:default/other"]}
+        }),
+        Some((name, targets)) => {
+            let targets: Vec<String> =
+                targets.split(',').filter(|target| !target.is_empty()).map(|target| format!("./{target}")).collect();
+            json!({
+                "apiVersion": "backstage.io/v1alpha1", "kind": "Location", "metadata": {"name": name},
+                "spec": {"type": "file", "targets": targets}
+            })
+        }
+    }
+}
+
+/// Steps, separated by `;`: `file=words` writes a file, `p event` is a provider's event, `= words` settles and says what is shown then.
+async fn check(orphans: OrphanStrategy, steps: &str) {
+    let site = Site::new(orphans).await;
+    for (number, step) in steps.split(';').map(str::trim).enumerate() {
+        if let Some(expected) = step.strip_prefix('=') {
+            site.settle().await;
+            assert_eq!(site.shown().await, expected.trim(), "at step {number} of {steps}");
+        } else if let Some((name, words)) = step.split_once(".yaml: ") {
+            site.file(&format!("{name}.yaml"), words);
+        } else {
+            let (provider, event) = step.split_once(' ').expect("a provider and an event");
+            site.event(provider, event).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn removal() {
+    for steps in [
+        // Four levels.
+        "1.yaml: >l1=2.yaml; 2.yaml: >l2=3.yaml; 3.yaml: a; p +>root=1.yaml; = a l1 l2 root; p -location:default/root; =",
+        // A diamond.
+        "m.yaml: >m1=a.yaml >m2=a.yaml; a.yaml: a; p +>root=m.yaml; = a m1 m2 root; p -location:default/root; =",
+        // Two roots of one child, of one provider or of two.
+        "a.yaml: a; b.yaml: b; p +>r1=a.yaml,b.yaml; p +>r2=a.yaml; = a b r1 r2; p -location:default/r1; = a r2; p -location:default/r2; =",
+        "m.yaml: >m=a.yaml; a.yaml: a; p +>r1=m.yaml; q +>r2=m.yaml; = a m r1 r2; p -location:default/r1; = a m r2; q -location:default/r2; =",
+        // A circle below a root, and one that the root is part of.
+        "a.yaml: >la=b.yaml; b.yaml: >lb=a.yaml x; p +>root=a.yaml; = la lb root x; p -location:default/root; =",
+        "a.yaml: >la=r.yaml x; r.yaml: >root=a.yaml; p +>root=a.yaml; = la root x; p -location:default/root; =",
+        // What a provider has too stays; a provider's deletion of what it did not send has no effect.
+        "a.yaml: a; p +>root=a.yaml; =a root; q +a; = a root; p -location:default/root; = a; q -component:default/a; =",
+        "a.yaml: a; p +>root=a.yaml; =a root; q -component:default/a; = a root",
+        // The root is there again before its children are gone.
+        "a.yaml: a; p +>root=a.yaml; = a root; p -location:default/root; p +>root=a.yaml; = a root",
+    ] {
+        check(OrphanStrategy::Delete, steps).await;
+    }
+}
+
+#[tokio::test]
+async fn orphans() {
+    use OrphanStrategy::{Delete, Keep};
+    for (strategy, steps) in [
+        (Delete, "a.yaml: a b; p +>root=a.yaml; = a b root; a.yaml: a; p *location:default/root; = a root"),
+        (
+            Keep,
+            "a.yaml: a b; p +>root=a.yaml; = a b root; a.yaml: a; p *location:default/root; = a b? root; a.yaml: a b; p *location:default/root; = a b root",
+        ),
+        (Delete, "l.yaml: >l=m.yaml; m.yaml: >m=a.yaml; a.yaml: a; p +>root=l.yaml; = a l m root; p +>root; = root"),
+        (
+            Keep,
+            "l.yaml: >l=m.yaml; m.yaml: >m=a.yaml; a.yaml: a; p +>root=l.yaml; = a l m root; p +>root; = a l? m root",
+        ),
+        (Keep, "l.yaml: >l=a.yaml; a.yaml: a; p +>root=l.yaml; = a l root; p -location:default/root; ="),
+        // Another parent holds it; a circle does not.
+        (Delete, "a.yaml: a; p +>r1=a.yaml; p +>r2=a.yaml; = a r1 r2; p +>r1; = a r1 r2; p +>r2; = r1 r2"),
+        (Delete, "a.yaml: >la=b.yaml x; b.yaml: >lb=a.yaml y; p +>root=a.yaml; = la lb root x y; p +>root; = root"),
+        (
+            Keep,
+            "a.yaml: >la=b.yaml x; b.yaml: >lb=a.yaml y; p +>root=a.yaml; = la lb root x y; p +>root; = la? lb? root x? y",
+        ),
+        // A parent that fails keeps its children.
+        (
+            Delete,
+            "a.yaml: a; p +>root=a.yaml; = a root; a.yaml: >; p *location:default/root; = a root!; a.yaml: b; p *location:default/root; = b root",
+        ),
+        // An orphan that a provider without a key claims stays what it is while it stays; then the provider's shows.
+        (Keep, "a.yaml: a; p +>root=a.yaml; = a root; p +>root; = a? root; q +a; = a? root"),
+        (Delete, "a.yaml: a; p +>root=a.yaml; = a root; p +>root; q +a; = a root"),
+    ] {
+        check(strategy, steps).await;
+    }
+}
+
+#[tokio::test]
+async fn refreshes() {
+    for steps in [
+        "a.yaml: a; p +>root=a.yaml; = a root; a.yaml: b; p *component:default/a; = b root",
+        "a.yaml: a; p +>root=a.yaml; = a root; a.yaml: b; p #a.yaml; = b root",
+        "a.yaml: a; p +>root=a.yaml; = a root; a.yaml: b; p #else.yaml; = a root",
+        // Emits itself: ignored. Two Locations of one entity: the first keeps it, the other takes over.
+        "a.yaml: >root=a.yaml x; p +>root=a.yaml; = root x",
+        "a.yaml: a; b.yaml: a; p +>r1=a.yaml; = a r1; p +>r2=b.yaml; = a r1 r2; a.yaml: z; p *location:default/r1; = a r1 r2 z",
+        // Of two claims on one Location the one that is shown emits, and the other at once when it takes over.
+        "a.yaml: a; b.yaml: b; p +>root=a.yaml; q +>root=b.yaml; = b root; q -location:default/root; = a root",
+    ] {
+        check(OrphanStrategy::Delete, steps).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_read_yet_hides_nothing() {
+    let site = Site::new(OrphanStrategy::Delete).await;
+    site.file("a.yaml", "a");
+    site.event("p", "+>root=a.yaml").await;
+    assert_eq!(site.shown().await, "", "nothing was read yet");
+    site.settle().await;
+    assert_eq!(site.shown().await, "a root");
+    let before = site.rows().await["location:default/root"].body.clone();
+    site.event("p", "+>root=missing.yaml").await;
+    assert_eq!(site.shown().await, "a root");
+    assert_eq!(site.rows().await["location:default/root"].body, before, "the last good version stays");
+    site.settle().await;
+    assert_eq!(site.shown().await, "a root!");
+    assert_eq!(site.rows().await["location:default/root"].body, before);
+}
+
+#[tokio::test]
+async fn an_entity_that_comes_back_is_a_new_one_unless_it_was_an_orphan() {
+    for (strategy, is_kept) in [(OrphanStrategy::Delete, false), (OrphanStrategy::Keep, true)] {
+        let site = Site::new(strategy).await;
+        site.file("a.yaml", "a");
+        site.event("p", "+>root=a.yaml").await;
+        site.settle().await;
+        let born = site.born("component:default/a").await;
+        site.event("p", "+>root").await;
+        site.settle().await;
+        site.event("p", "+>root=a.yaml").await;
+        site.settle().await;
+        assert_eq!(site.born("component:default/a").await == born, is_kept, "{strategy:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_read_is_committed_once_and_only_for_what_stands() {
+    let site = Site::new(OrphanStrategy::Delete).await;
+    site.file("a.yaml", "a");
+    site.event("p", "+>root=a.yaml").await;
+    let take =
+        async || site.processor.store.take_reads("fresh", 10, Duration::ZERO).await.expect("the database answers");
+    let first = take().await.remove(0);
+    let evaluation = async |due: &store::DueRead| {
+        let asked = crate::Due { source: &due.source, raw: &due.raw, provider_subject: "t.events.p", notes: None };
+        site.processor.pipeline.evaluate(&asked).await
+    };
+    let slow = evaluation(&first).await;
+    // The first one's lease is over, and another reads a newer file.
+    site.file("a.yaml", "b");
+    let second = take().await.remove(0);
+    assert_eq!(second.lease, first.lease + 1);
+    let newer = evaluation(&second).await;
+    assert_eq!(due::settle(&site.processor, &second, newer).await.unwrap(), emission::Settled::Done);
+    assert_eq!(due::settle(&site.processor, &first, slow).await.unwrap(), emission::Settled::Outdated);
+    assert_eq!(site.shown().await, "b root");
+    // The claim is withdrawn while it is read.
+    site.event("p", "*location:default/root").await;
+    let third = take().await.remove(0);
+    let gone = evaluation(&third).await;
+    assert!(matches!(&gone, Evaluation::Changed(_)));
+    site.event("p", "-location:default/root").await;
+    assert_eq!(due::settle(&site.processor, &third, gone).await.unwrap(), emission::Settled::Outdated);
+    site.settle().await;
+    assert_eq!(site.shown().await, "");
+}
+
+#[tokio::test]
+async fn a_refresh_during_a_read_reads_again() {
+    let site = Site::new(OrphanStrategy::Delete).await;
+    site.file("a.yaml", "a");
+    site.event("p", "+>root=a.yaml").await;
+    let due = site.processor.store.take_reads("fresh", 10, Duration::from_secs(60)).await.unwrap().remove(0);
+    let asked = crate::Due { source: &due.source, raw: &due.raw, provider_subject: "t.events.p", notes: None };
+    let evaluation = site.processor.pipeline.evaluate(&asked).await;
+    site.file("a.yaml", "b");
+    site.event("p", "*location:default/root").await;
+    assert_eq!(due::read_all(&site.processor).await.unwrap(), 0, "another reads it");
+    due::settle(&site.processor, &due, evaluation).await.unwrap();
+    assert_eq!(site.shown().await, "a root");
+    site.settle().await;
+    assert_eq!(site.shown().await, "b root");
+}
+
+#[tokio::test]
+async fn the_watermark_waits_for_removals() {
+    let site = Site::new(OrphanStrategy::Delete).await;
+    site.file("a.yaml", "a");
+    site.event("p", "+>root=a.yaml").await;
+    site.settle().await;
+    site.event("p", "-location:default/root").await;
+    site.processor.store.raise_floor(9).await.unwrap();
+    let stitched = async || {
+        site.processor.store.delete_published(u64::MAX).await.unwrap();
+        site.processor.store.watermark().await.unwrap()
+    };
+    assert_eq!(stitched().await, 1, "its children are there still");
+    assert_eq!(removal::turn(&site.processor).await.unwrap(), 1);
+    assert_eq!(site.shown().await, "");
+    assert_eq!(site.processor.store.watermark().await.unwrap(), 1, "their deletion is not stitched");
+    site.settle().await;
+    assert_eq!(stitched().await, 9);
+}
