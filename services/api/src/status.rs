@@ -1,6 +1,8 @@
 //! The status table: which error of the read side is which gRPC code.
 
-use prost::{Message, bytes::Bytes};
+use std::time::Duration;
+
+use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
 
@@ -51,6 +53,43 @@ pub enum Error {
         /// Calls.
         limit: usize,
     },
+    /// As many calls as may run at once are running. `RESOURCE_EXHAUSTED`.
+    #[error("{limit} calls of this sort run already: try again later")]
+    TooManyCalls {
+        /// Calls.
+        limit: usize,
+    },
+    /// As many watchers as there may be are watching. `RESOURCE_EXHAUSTED`.
+    #[error("{limit} watchers watch already: try another reader")]
+    TooManyWatchers {
+        /// Watchers.
+        limit: usize,
+    },
+    /// A watcher that took too little for too long is cut off. `RESOURCE_EXHAUSTED`.
+    #[error(
+        "the watcher is too slow: {behind} changes have not been taken, and the reader remembers no more; watch again, without a token if this one is too old"
+    )]
+    TooSlow {
+        /// Changes.
+        behind: u64,
+    },
+    /// A resume token stands for a place that the reader does not know any more. `OUT_OF_RANGE`.
+    #[error(
+        "resume_token: {reason}; watch again without a token, and take what comes before the first bookmark as all there is"
+    )]
+    TooOld {
+        /// Why it is.
+        reason: &'static str,
+    },
+    /// The call took longer than it may. `DEADLINE_EXCEEDED`.
+    #[error("the call was not answered within {seconds} s: ask for less")]
+    TooLong {
+        /// How long it may take.
+        seconds: u64,
+    },
+    /// The reader stops. `UNAVAILABLE`: another reader may answer.
+    #[error("the reader stops: try another one, or this one again")]
+    Stopping,
     /// The contract names it, this reader does not serve it. `UNIMPLEMENTED`.
     #[error("{what} is not served by this reader")]
     NotServed {
@@ -78,26 +117,51 @@ impl Error {
         match self {
             Error::Invalid { .. } => Code::InvalidArgument,
             Error::NotFound { .. } => Code::NotFound,
-            Error::NotReady { .. } => Code::Unavailable,
-            Error::Behind { .. } => Code::DeadlineExceeded,
-            Error::ReplyTooLarge { .. } | Error::TooManyWaiting { .. } => Code::ResourceExhausted,
+            Error::NotReady { .. } | Error::Stopping => Code::Unavailable,
+            Error::Behind { .. } | Error::TooLong { .. } => Code::DeadlineExceeded,
+            Error::ReplyTooLarge { .. }
+            | Error::TooManyWaiting { .. }
+            | Error::TooManyCalls { .. }
+            | Error::TooManyWatchers { .. }
+            | Error::TooSlow { .. } => Code::ResourceExhausted,
+            Error::TooOld { .. } => Code::OutOfRange,
             Error::NotServed { .. } => Code::Unimplemented,
             Error::Unreadable { .. } => Code::Internal,
         }
     }
 }
 
-impl From<Error> for Status {
-    fn from(error: Error) -> Status {
-        let (code, message) = (error.code(), error.to_string());
-        match error {
-            Error::Invalid { field, reason } => {
-                let details = bad_request(code, &message, field, reason);
-                Status::with_details(code, message, details)
+impl Error {
+    /// After which time the same call may well succeed; none: not by waiting.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Error::NotReady { .. } | Error::TooManyWatchers { .. } => Some(Duration::from_secs(1)),
+            Error::Stopping | Error::TooManyWaiting { .. } | Error::TooManyCalls { .. } => {
+                Some(Duration::from_millis(100))
             }
-            _ => Status::new(code, message),
+            _ => None,
         }
     }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Status {
+        let (code, message, retry_after) = (error.code(), error.to_string(), error.retry_after());
+        let detail = match error {
+            Error::Invalid { field, reason } => Some(bad_request(field, reason)),
+            _ => retry_after.map(retry_info),
+        };
+        let Some(detail) = detail else { return Status::new(code, message) };
+        let status = RpcStatus { code: code as i32, message: message.clone(), details: vec![detail] };
+        Status::with_details(code, message, status.encode_to_vec().into())
+    }
+}
+
+/// After which time a status says that the call may be tried again: its `google.rpc.RetryInfo` detail.
+pub fn retry_after(status: &Status) -> Option<Duration> {
+    let details = RpcStatus::decode(status.details()).ok()?.details;
+    let detail = details.iter().find(|detail| detail.type_url == RETRY_INFO)?;
+    RetryInfo::decode(detail.value.as_slice()).ok()?.retry_delay?.try_into().ok()
 }
 
 /// The fields that a status refuses, each with the reason: its `google.rpc.BadRequest` detail. Empty where it has none.
@@ -115,14 +179,16 @@ pub fn field_violations(status: &Status) -> Vec<(String, String)> {
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 
-fn bad_request(code: Code, message: &str, field: String, description: String) -> Bytes {
+const RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+fn bad_request(field: String, description: String) -> Any {
     let request = BadRequest { field_violations: vec![FieldViolation { field, description }] };
-    let status = RpcStatus {
-        code: code as i32,
-        message: message.to_owned(),
-        details: vec![Any { type_url: BAD_REQUEST.into(), value: request.encode_to_vec() }],
-    };
-    status.encode_to_vec().into()
+    Any { type_url: BAD_REQUEST.into(), value: request.encode_to_vec() }
+}
+
+fn retry_info(delay: Duration) -> Any {
+    let info = RetryInfo { retry_delay: delay.try_into().ok() };
+    Any { type_url: RETRY_INFO.into(), value: info.encode_to_vec() }
 }
 
 /// `google.rpc.Status`, what the header `grpc-status-details-bin` carries.
@@ -141,6 +207,13 @@ struct RpcStatus {
 struct BadRequest {
     #[prost(message, repeated, tag = "1")]
     field_violations: Vec<FieldViolation>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    retry_delay: Option<prost_types::Duration>,
 }
 
 /// `google.rpc.BadRequest.FieldViolation`.

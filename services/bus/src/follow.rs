@@ -22,6 +22,8 @@ pub enum Followed {
     Watermark(i64),
     /// All that stood in the stream when following began, or began again, has been told.
     CaughtUp,
+    /// The stream that is followed from now on: the time of its creation in nanoseconds, which is its identity. Told once for each.
+    Stream(i64),
     /// The stream is another one or went back: a replay from its first message follows. What the replay has not named
     /// at the next [`Followed::CaughtUp`] is gone.
     StreamReplaced,
@@ -50,7 +52,7 @@ pub struct Follower {
     connections: watch::Receiver<u64>,
     messages: Option<pull::Stream>,
     /// Creation time of the stream that is followed, as its identity.
-    identity: Option<i128>,
+    identity: Option<i64>,
     last_sequence: u64,
     /// Where the stream ended when following began; caught up from there on.
     goal: Option<u64>,
@@ -80,6 +82,11 @@ impl Follower {
     /// Messages that were still to come when the last one was sent.
     pub fn lag(&self) -> u64 {
         self.pending
+    }
+
+    /// The sequence of the newest message that was told, or passed over.
+    pub fn sequence(&self) -> u64 {
+        self.last_sequence
     }
 
     /// What comes next; waits for it, for ever if need be. Cancel-safe: a dropped call loses nothing.
@@ -129,7 +136,8 @@ impl Follower {
         self.connections.borrow_and_update();
         let stream = self.bus.jetstream.get_stream(self.bus.names.entities_stream()).await.map_err(Error::away)?;
         let info = stream.cached_info();
-        let identity = info.created.unix_timestamp_nanos();
+        // Until 2262 it is an i64.
+        let identity = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
         let replaced =
             self.identity.is_some_and(|known| known != identity) || info.state.last_sequence < self.last_sequence;
         if replaced {
@@ -137,7 +145,9 @@ impl Follower {
             self.last_sequence = 0;
             self.told.push_back(Followed::StreamReplaced);
         }
-        self.identity = Some(identity);
+        if self.identity.replace(identity) != Some(identity) || replaced {
+            self.told.push_back(Followed::Stream(identity));
+        }
         let config = pull::Config {
             deliver_policy: match self.last_sequence {
                 0 => DeliverPolicy::All,

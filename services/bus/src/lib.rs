@@ -26,7 +26,10 @@ pub use follow::{EntityMessage, Followed, Follower};
 pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
-pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
+pub use status::{
+    ConsumerStatus, EntitiesStanding, Mirror, StreamStatus, consumer_status, entities_standing, find_stream, stored_at,
+    stream_status, unsettled,
+};
 pub use stop::{Stop, Stopper, stop};
 pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};

@@ -59,6 +59,10 @@ pub struct Config {
     )]
     pub grpc_listen: SocketAddr,
 
+    /// How far behind the entity stream a reader may be to count as ready; it goes on answering all the same. In a region, how long its link may be cut
+    #[arg(long, env = "CALLBOARD_MAX_BEHIND", global = true, hide_short_help = true, value_name = "DURATION", default_value = "2m", value_parser = max_behind)]
+    pub max_behind: Duration,
+
     /// Where a role serves /metrics, /healthz and /readyz; port 0 takes a free one
     #[arg(
         long,
@@ -272,6 +276,10 @@ fn stream_bytes(text: &str) -> Result<i64, String> {
 
 fn ack_wait(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::from_secs(1), Duration::from_secs(600), "expected 1s to 10m")
+}
+
+fn max_behind(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(5), Duration::from_secs(30 * 86_400), "expected 5s to 30d")
 }
 
 fn keep_events(text: &str) -> Result<Duration, String> {

@@ -111,7 +111,9 @@ impl Health {
 impl Parts {
     async fn missing(&self, role: Role) -> Vec<String> {
         let mut missing = Vec::new();
-        if !self.bus.as_ref().is_some_and(Bus::is_connected) {
+        let answers = self.reader.as_ref().is_some_and(reader::State::ready);
+        // A reader that has caught up answers without the broker, until it is late.
+        if !answers && !self.bus.as_ref().is_some_and(Bus::is_connected) {
             missing.push("the broker is away".to_owned());
         }
         if role.needs_database() {
@@ -128,6 +130,9 @@ impl Parts {
                     "has not caught up with the entities and seen a watermark yet, {} messages to come",
                     state.lag()
                 ));
+            }
+            Some(state) if state.is_late() => {
+                missing.push(format!("is {} s behind the entities", state.behind().as_secs()));
             }
             Some(_) => {}
         }

@@ -1,5 +1,7 @@
 //! The reader role: holds the stitched catalog in memory, follows its stream, serves it over gRPC.
 
+mod admission;
+mod current;
 mod facets;
 mod get;
 mod gone;
@@ -7,14 +9,17 @@ mod list;
 mod memory;
 mod metrics;
 mod page_token;
+mod selection;
 mod server;
 mod service;
+mod standing;
 mod state;
 #[cfg(test)]
 mod tests;
 mod waiting;
+mod watch;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use bus::{Bus, Follower, Stop};
 use tokio::{
@@ -33,6 +38,15 @@ const REPLY_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;
 pub struct Config {
     /// Where to serve gRPC; port 0 takes a free one.
     pub grpc_listen: SocketAddr,
+    /// How far behind the entity stream a reader may be to be asked: beyond it `/readyz` and gRPC health say so, and it goes on answering.
+    pub max_behind: Duration,
+}
+
+impl Config {
+    /// A reader on this address, with everything else as it is by default.
+    pub fn new(grpc_listen: SocketAddr) -> Config {
+        Config { grpc_listen, max_behind: Duration::from_secs(120) }
+    }
 }
 
 /// Why a reader ended, or could not begin.
@@ -64,6 +78,7 @@ pub struct Reader {
     state: State,
     server: JoinHandle<Result<(), Error>>,
     follower: JoinHandle<()>,
+    standing: JoinHandle<()>,
 }
 
 /// Runs a reader until the stop. It follows the entities and serves them as soon as it has caught up.
@@ -76,12 +91,13 @@ pub async fn start(bus: Bus, config: Config, stop: Stop) -> Result<Reader, Error
     let cannot_listen = |source| Error::Listen { address: config.grpc_listen, source };
     let listener = TcpListener::bind(config.grpc_listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let state = State::default();
+    let state = State::new(config.max_behind);
     metrics::observe(&state);
     tracing::info!(%address, "the reader serves gRPC");
     Ok(Reader {
         address,
         server: tokio::spawn(server::serve(state.clone(), listener, stop.clone())),
+        standing: tokio::spawn(standing::ask(bus.clone(), state.clone(), stop.clone())),
         follower: tokio::spawn(follow(bus, state.clone(), stop)),
         state,
     })
@@ -102,7 +118,8 @@ impl Reader {
     pub async fn finished(self) -> Result<(), Error> {
         let server = async { self.server.await? };
         let follower = async { Ok(self.follower.await?) };
-        tokio::try_join!(server, follower).map(|_| ())
+        let standing = async { Ok(self.standing.await?) };
+        tokio::try_join!(server, follower, standing).map(|_| ())
     }
 }
 
@@ -117,5 +134,6 @@ async fn follow(bus: Bus, state: State, stop: Stop) {
             followed = follower.next() => followed,
         };
         state.apply(followed, follower.lag());
+        state.reach(follower.sequence());
     }
 }

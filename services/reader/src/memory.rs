@@ -98,11 +98,11 @@ impl Memory {
         self.write().replay += 1;
     }
 
-    /// Drops what the running replay has not named, and says how many entities that were.
+    /// Drops what the running replay has not named, and says which entities that were.
     ///
     /// A dropped entity may come back with the version that was shown (the truth publishes it again as it was), but
     /// with none before it.
-    pub(crate) fn end_replay(&self) -> usize {
+    pub(crate) fn end_replay(&self) -> Vec<Arc<Stored>> {
         let mut index = self.write();
         let replay = index.replay;
         let unnamed = index.by_ref.values().filter(|held| held.named_in < replay).map(|held| held.stored.clone());
@@ -111,7 +111,7 @@ impl Memory {
             index.put(stored.entity_ref.clone(), stored.version.saturating_sub(1), None);
         }
         drop(index);
-        unnamed.len()
+        unnamed
     }
 
     /// The entity with this ref (lower-cased).

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use opentelemetry::{KeyValue, global, metrics::Histogram};
+use opentelemetry::{
+    KeyValue, global,
+    metrics::{Histogram, Meter},
+};
 use tonic::Code;
 
 use crate::state::State;
@@ -35,6 +38,8 @@ pub(crate) fn observe(state: &State) {
             }
         })
         .build();
+    observe_behind(&meter, state);
+    observe_watchers(&meter, state);
     let observer = state.observer();
     meter
         .i64_observable_gauge("catalog.reader.watermark")
@@ -52,6 +57,56 @@ pub(crate) fn observe(state: &State) {
         .with_callback(move |counter| {
             if let Some(state) = observer.state() {
                 counter.observe(state.unreadable(), &[]);
+            }
+        })
+        .build();
+}
+
+fn observe_behind(meter: &Meter, state: &State) {
+    let observer = state.observer();
+    meter
+        .f64_observable_gauge("catalog.reader.behind")
+        .with_unit("s")
+        .with_description(
+            "How long ago everything that stood in the entity stream was here; in a region, in the mirror's origin",
+        )
+        .with_callback(move |gauge| {
+            if let Some(state) = observer.state() {
+                gauge.observe(state.behind().as_secs_f64(), &[]);
+            }
+        })
+        .build();
+}
+
+fn observe_watchers(meter: &Meter, state: &State) {
+    let observer = state.observer();
+    meter
+        .u64_observable_gauge("catalog.reader.watchers")
+        .with_unit("{watcher}")
+        .with_description("Watches that are open")
+        .with_callback(move |gauge| {
+            if let Some(state) = observer.state() {
+                gauge.observe(state.hub().counts().watchers, &[]);
+            }
+        })
+        .build();
+    let observer = state.observer();
+    meter
+        .u64_observable_counter("catalog.reader.watch.events.count")
+        .with_description("Changes and deletions told to watchers")
+        .with_callback(move |counter| {
+            if let Some(state) = observer.state() {
+                counter.observe(state.hub().counts().told, &[]);
+            }
+        })
+        .build();
+    let observer = state.observer();
+    meter
+        .u64_observable_counter("catalog.reader.watch.cut_off.count")
+        .with_description("Watches that were ended because the watcher was too slow")
+        .with_callback(move |counter| {
+            if let Some(state) = observer.state() {
+                counter.observe(state.hub().counts().cut_off, &[]);
             }
         })
         .build();

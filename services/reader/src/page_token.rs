@@ -25,9 +25,8 @@ impl PageToken {
         content.extend(self.fingerprint.to_be_bytes());
         content.extend(self.total.to_be_bytes());
         content.extend(self.after.as_bytes());
-        let checksum = fnv([content.as_slice()]);
-        let head = [FORM].into_iter().chain(checksum.to_be_bytes());
-        head.chain(content).map(|byte| format!("{byte:02x}")).collect()
+        let head = [FORM].into_iter().chain(checksum(&content).to_be_bytes());
+        to_hex(head.chain(content.iter().copied()))
     }
 
     /// Reads a token; refused if it is damaged or of a walk with another filter.
@@ -47,7 +46,7 @@ impl PageToken {
     fn read(bytes: &[u8]) -> Option<PageToken> {
         let (head, after) = bytes.split_at_checked(HEAD)?;
         let number = |from: usize| Some(u64::from_be_bytes(head.get(from..from + 8)?.try_into().ok()?));
-        let sound = head[0] == FORM && number(1)? == fnv([&bytes[9..]]);
+        let sound = head[0] == FORM && number(1)? == checksum(&bytes[9..]);
         Some(PageToken { fingerprint: number(9)?, total: number(17)?, after: String::from_utf8(after.to_vec()).ok()? })
             .filter(|_| sound)
     }
@@ -60,6 +59,11 @@ pub(crate) fn fingerprint(filter: &[String]) -> u64 {
     fnv(filter.iter().zip(&lengths).flat_map(|(text, length)| [length.as_slice(), text.as_bytes()]))
 }
 
+/// A number that tells whether a token's content is as it was written.
+pub(crate) fn checksum(content: &[u8]) -> u64 {
+    fnv([content])
+}
+
 /// FNV-1a over the parts one after another: against mistakes, not against malice; a forged token only begins elsewhere.
 fn fnv<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
     parts
@@ -68,7 +72,14 @@ fn fnv<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+/// Bytes as hexadecimal digits.
+pub(crate) fn to_hex(bytes: impl Iterator<Item = u8>) -> String {
+    let digit = |value: u8| char::from(b"0123456789abcdef"[usize::from(value & 15)]);
+    bytes.flat_map(|byte| [digit(byte >> 4), digit(byte)]).collect()
+}
+
+/// The bytes of hexadecimal digits; none: it is something else.
+pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digit = |byte: &u8| char::from(*byte).to_digit(16);
     let byte = |pair: &[u8]| u8::try_from(digit(&pair[0])? * 16 + digit(&pair[1])?).ok();
     match text.len() % 2 {

@@ -19,18 +19,24 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A connection that does not answer a ping for this long is closed, so that a stream to a vanished client ends.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it is looked whether the reader is late.
+const LATE_EVERY: Duration = Duration::from_secs(1);
+/// Bytes of a request, and of its headers.
+const REQUEST_BYTES: usize = 1024 * 1024;
+const HEADER_BYTES: u32 = 16 * 1024;
 /// Calls at once on one connection.
 const CALLS: u32 = 1000;
 
 /// Serves until the stop, then until the running calls have ended or the grace is over.
 pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Result<(), Error> {
-    let catalog = CatalogServiceServer::new(Service::new(state.clone()));
+    let catalog = CatalogServiceServer::new(Service::new(state.clone())).max_decoding_message_size(REQUEST_BYTES);
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::NotServing).await;
     let server = Server::builder()
         .http2_keepalive_interval(Some(PING_EVERY))
         .http2_keepalive_timeout(Some(PING_TIMEOUT))
         .max_concurrent_streams(CALLS)
+        .http2_max_header_list_size(HEADER_BYTES)
         .add_service(
             catalog.accept_compressed(Gzip).accept_compressed(Zstd).send_compressed(Zstd).send_compressed(Gzip),
         )
@@ -42,6 +48,8 @@ pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Re
     tokio::pin!(serving);
     let overdue = async {
         stop.stopped().await;
+        // Those who wait for what may never come are told at once; what is being answered has the grace.
+        state.stop();
         report(&reporter, ServingStatus::NotServing).await;
         tokio::time::sleep(GRACE).await;
     };
@@ -59,14 +67,18 @@ fn reflection() -> Reflection<'static> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
 }
 
-/// Says `SERVING` once the reader is ready, which it then stays.
+/// Says `SERVING` as long as the reader is ready and not late.
 async fn tell_health(state: &State, reporter: &HealthReporter) -> std::convert::Infallible {
     let mut progress = state.follow_progress();
-    // An error would mean that the state is gone, which this function holds.
-    if progress.wait_for(|progress| progress.ready).await.is_ok() {
-        report(reporter, ServingStatus::Serving).await;
+    let mut told = false;
+    loop {
+        let serves = state.ready() && !state.is_late();
+        if std::mem::replace(&mut told, serves) != serves {
+            report(reporter, if serves { ServingStatus::Serving } else { ServingStatus::NotServing }).await;
+        }
+        // Whether it is late changes without a step of its progress.
+        let _ = tokio::time::timeout(LATE_EVERY, progress.changed()).await;
     }
-    std::future::pending().await
 }
 
 /// Tells the health of the service and, under the empty name, of the server.

@@ -8,12 +8,13 @@ use api::{
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
-use crate::{facets, get, list, metrics::Calls, state::State};
+use crate::{admission::Admission, facets, get, list, metrics::Calls, state::State, watch};
 
 /// Answers from a [`State`].
 #[derive(Debug)]
 pub(crate) struct Service {
     state: State,
+    admission: Admission,
     calls: Calls,
 }
 
@@ -40,16 +41,18 @@ impl CatalogService for Service {
         &self,
         request: Request<v1::BatchGetEntitiesRequest>,
     ) -> Result<Response<v1::BatchGetEntitiesResponse>, Status> {
+        let timeout = timeout(request.metadata());
         let request = request.into_inner();
-        self.answer("BatchGetEntities", get::batch_get_entities(&self.state, &request)).await
+        self.search("BatchGetEntities", timeout, get::batch_get_entities(&self.state, &request)).await
     }
 
     async fn list_entities(
         &self,
         request: Request<v1::ListEntitiesRequest>,
     ) -> Result<Response<v1::ListEntitiesResponse>, Status> {
+        let timeout = timeout(request.metadata());
         let request = request.into_inner();
-        self.answer("ListEntities", list::list_entities(&self.state, &request)).await
+        self.search("ListEntities", timeout, list::list_entities(&self.state, &request)).await
     }
 
     async fn count_entities(
@@ -65,16 +68,20 @@ impl CatalogService for Service {
         &self,
         request: Request<v1::StreamEntitiesRequest>,
     ) -> Result<Response<Self::StreamEntitiesStream>, Status> {
+        let timeout = timeout(request.metadata());
         let request = request.into_inner();
-        self.answer("StreamEntities", async { list::stream_entities(self.state.clone(), &request) }).await
+        let begin = || list::stream_entities(self.state.clone(), &request);
+        let stream = async { Ok(Box::pin(self.admission.stream(timeout, begin)?) as _) };
+        self.answer("StreamEntities", stream).await
     }
 
     async fn get_facets(
         &self,
         request: Request<v1::GetFacetsRequest>,
     ) -> Result<Response<v1::GetFacetsResponse>, Status> {
+        let timeout = timeout(request.metadata());
         let request = request.into_inner();
-        self.answer("GetFacets", facets::get_facets(&self.state, &request)).await
+        self.search("GetFacets", timeout, facets::get_facets(&self.state, &request)).await
     }
 
     async fn get_ancestry(
@@ -95,16 +102,28 @@ impl CatalogService for Service {
 
     async fn watch_entities(
         &self,
-        _: Request<v1::WatchEntitiesRequest>,
+        request: Request<v1::WatchEntitiesRequest>,
     ) -> Result<Response<Self::WatchEntitiesStream>, Status> {
-        self.answer("WatchEntities", async { Err(Error::NotServed { what: "WatchEntities" }) }).await
+        let request = request.into_inner();
+        let watch = async { Ok(Box::pin(watch::watch_entities(&self.state, &request).await?) as _) };
+        self.answer("WatchEntities", watch).await
     }
 }
 
 impl Service {
     /// A service that answers from `state`.
     pub fn new(state: State) -> Service {
-        Service { state, calls: Calls::new() }
+        Service { state, admission: Admission::new(), calls: Calls::new() }
+    }
+
+    /// Answers a call that looks through the catalog.
+    async fn search<T>(
+        &self,
+        rpc: &'static str,
+        timeout: Option<Duration>,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<Response<T>, Status> {
+        self.answer(rpc, self.admission.search(timeout, answer)).await
     }
 
     async fn answer<T>(

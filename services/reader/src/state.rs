@@ -6,25 +6,34 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
-use bus::Followed;
+use bus::{EntityMessage, Followed};
 use tokio::sync::watch;
 
+#[cfg(test)]
+use crate::watch::Limits;
 use crate::{
+    current::Current,
     memory::{Applied, Memory},
     waiting::Waiting,
+    watch::{Change, Hub},
 };
 
 /// A handle on what the reader knows; cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct State(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    max_behind: Duration,
     memory: Memory,
     progress: watch::Sender<Progress>,
     waiting: Waiting,
+    hub: Hub,
+    stopping: watch::Sender<bool>,
+    current: Current,
     lag: AtomicU64,
     unreadable: AtomicU64,
 }
@@ -42,7 +51,34 @@ pub(crate) struct Progress {
     replaying: bool,
 }
 
+impl Default for Inner {
+    fn default() -> Self {
+        Inner {
+            max_behind: Duration::MAX,
+            memory: Memory::default(),
+            progress: watch::Sender::default(),
+            waiting: Waiting::default(),
+            hub: Hub::default(),
+            stopping: watch::Sender::default(),
+            current: Current::default(),
+            lag: AtomicU64::new(0),
+            unreadable: AtomicU64::new(0),
+        }
+    }
+}
+
 impl State {
+    /// Nothing is known yet; later than `max_behind` is late.
+    pub(crate) fn new(max_behind: Duration) -> State {
+        State(Arc::new(Inner { max_behind, ..Inner::default() }))
+    }
+
+    /// Nothing is known yet; what is kept for watchers is limited so.
+    #[cfg(test)]
+    pub(crate) fn with_limits(limits: Limits) -> State {
+        State(Arc::new(Inner { hub: Hub::new(limits), ..Inner::default() }))
+    }
+
     /// Whether the reader has caught up and seen a watermark: from then on it answers, also while it replays.
     pub fn ready(&self) -> bool {
         self.progress().ready
@@ -79,31 +115,49 @@ impl State {
         self.0.unreadable.load(Relaxed)
     }
 
+    /// How long ago everything that stood in the stream was here; zero: it is.
+    pub fn behind(&self) -> Duration {
+        self.0.current.behind()
+    }
+
+    /// Whether the reader answers, but is further behind than it should be to be asked.
+    pub fn is_late(&self) -> bool {
+        self.behind() > self.0.max_behind
+    }
+
+    /// The sequence of the stream that is reached.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.0.hub.read().news().1
+    }
+
+    /// Everything up to this sequence of the stream was taken.
+    pub(crate) fn reach(&self, sequence: u64) {
+        self.0.hub.write().reach(sequence);
+    }
+
+    /// Whether everything that stood in the stream when following it began is here.
+    pub(crate) fn has_caught_up(&self) -> bool {
+        self.progress().caught_up
+    }
+
+    /// Everything that stands in the stream is here now.
+    pub(crate) fn is_current(&self) {
+        self.0.current.now();
+    }
+
     /// Takes what the follower was told; `lag` are the messages still to come.
     pub(crate) fn apply(&self, followed: Followed, lag: u64) {
         self.0.lag.store(lag, Relaxed);
         match followed {
-            Followed::Entity(message) => {
-                let entity_ref = message.entity_ref.clone();
-                match self.0.memory.apply(message) {
-                    Applied::Known => return,
-                    Applied::Newer => {}
-                    Applied::Unreadable(reason) => {
-                        self.0.unreadable.fetch_add(1, Relaxed);
-                        tracing::error!(
-                            "entity.ref" = entity_ref,
-                            "an entity cannot be served and is not shown: {reason}"
-                        );
-                    }
-                }
-                self.0.waiting.wake(&entity_ref);
-            }
+            Followed::Entity(message) => self.apply_entity(message),
             Followed::Watermark(revision) => self.advance(|progress| {
                 progress.watermark = progress.watermark.max(Some(revision));
             }),
             Followed::CaughtUp => self.advance(|progress| progress.caught_up = true),
+            Followed::Stream(stream) => self.0.hub.write().begin(stream, 0),
             // The watermark of the stream that was is no promise about this one.
             Followed::StreamReplaced => {
+                self.0.hub.write().begin_replay();
                 self.0.memory.begin_replay();
                 self.0.progress.send_modify(|progress| {
                     progress.caught_up = false;
@@ -112,6 +166,36 @@ impl State {
                 });
             }
         }
+        if lag == 0 && self.has_caught_up() {
+            self.is_current();
+        }
+    }
+
+    fn apply_entity(&self, message: EntityMessage) {
+        let (entity_ref, version) = (message.entity_ref.clone(), message.version);
+        let is_watched = self.ready();
+        // Held over both, so that whoever reads the log sees the memory as of its end.
+        let mut log = self.0.hub.write();
+        log.reach(message.sequence);
+        let before = is_watched.then(|| self.0.memory.by_ref(&entity_ref)).flatten();
+        match self.0.memory.apply(message) {
+            Applied::Known => return,
+            Applied::Newer => {}
+            Applied::Unreadable(reason) => {
+                self.0.unreadable.fetch_add(1, Relaxed);
+                tracing::error!("entity.ref" = entity_ref, "an entity cannot be served and is not shown: {reason}");
+            }
+        }
+        match is_watched {
+            true => {
+                let after = self.0.memory.by_ref(&entity_ref);
+                log.push(Change { entity_ref: entity_ref.as_str().into(), version, before, after, place: None });
+            }
+            false => log.note(entity_ref.as_str().into(), version),
+        }
+        drop(log);
+        self.0.hub.wake();
+        self.0.waiting.wake(&entity_ref);
     }
 
     /// Moves forward; when the stream is told to its end *and* has a watermark, what a replay did not name is dropped:
@@ -122,8 +206,7 @@ impl State {
         step(&mut progress);
         if progress.caught_up && progress.watermark.is_some() {
             if std::mem::take(&mut progress.replaying) {
-                let dropped = self.0.memory.end_replay();
-                tracing::warn!(entities = self.entities(), dropped, "the entity stream was replaced and is replayed");
+                self.end_replay();
             }
             if !std::mem::replace(&mut progress.ready, true) {
                 tracing::info!(entities = self.entities(), "the reader has caught up");
@@ -132,6 +215,35 @@ impl State {
         if progress != before {
             self.0.progress.send_replace(progress);
         }
+    }
+
+    fn end_replay(&self) {
+        let mut log = self.0.hub.write();
+        let dropped = self.0.memory.end_replay();
+        let count = dropped.len();
+        for stored in dropped {
+            let (entity_ref, version) = (stored.entity_ref.clone(), stored.version);
+            log.push(Change { entity_ref, version, before: Some(stored), after: None, place: None });
+        }
+        log.end_replay();
+        drop(log);
+        self.0.hub.wake();
+        tracing::warn!(entities = self.entities(), dropped = count, "the entity stream was replaced and is replayed");
+    }
+
+    /// Tells everyone who waits that the reader stops.
+    pub(crate) fn stop(&self) {
+        self.0.stopping.send_replace(true);
+    }
+
+    /// Tells when the reader stops.
+    pub(crate) fn follow_stop(&self) -> watch::Receiver<bool> {
+        self.0.stopping.subscribe()
+    }
+
+    /// The changes, for those who watch.
+    pub(crate) fn hub(&self) -> &Hub {
+        &self.0.hub
     }
 
     pub(crate) fn progress(&self) -> Progress {

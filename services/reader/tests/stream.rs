@@ -60,7 +60,7 @@ async fn a_reader_follows_the_stream() {
     let bus = connect(testing::fresh_name("reader"), &stop).await;
     publish(&bus, "a", 1, Some("first")).await;
     publish(&bus, "b", 2, Some("second")).await;
-    let config = reader::Config { grpc_listen: "127.0.0.1:0".parse().expect("an address") };
+    let config = reader::Config::new("127.0.0.1:0".parse().expect("an address"));
     let reader = reader::start(bus.clone(), config, stop).await.expect("the reader starts");
     let state = reader.state();
     let channel = Channel::from_shared(format!("http://{}", reader.address())).expect("a URI");

@@ -231,7 +231,7 @@ async fn follow(bus: Bus, seen: Arc<Mutex<Seen>>, stop: bus::Stop) {
                 assert!(message.version > known.0, "versions rise");
                 *known = (message.version, body);
             }
-            Followed::CaughtUp | Followed::StreamReplaced => {}
+            Followed::CaughtUp | Followed::StreamReplaced | Followed::Stream(_) => {}
         }
     }
 }

@@ -4,6 +4,7 @@ mod follow;
 mod list;
 mod memory;
 mod service;
+mod watch;
 
 use std::time::SystemTime;
 
@@ -53,10 +54,13 @@ struct Served {
 
 impl Served {
     async fn start() -> Served {
+        Served::serve(State::default()).await
+    }
+
+    async fn serve(state: State) -> Served {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stopper, stop) = bus::stop();
-        let state = State::default();
         let server = tokio::spawn(serve(state.clone(), listener, stop));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();

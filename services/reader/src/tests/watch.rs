@@ -1,0 +1,357 @@
+//! A watch sees each entity's versions in rising order, none twice, its newest in the end, however it lags, resumes or begins anew.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use api::{Error, v1};
+use bus::Followed::{self, CaughtUp, Entity, Stream, StreamReplaced, Watermark};
+use proptest::prelude::*;
+use serde_json::json;
+use tonic::{Code, Status, Streaming};
+
+use super::{Served, entity, message};
+use crate::{
+    selection::Selection,
+    state::State,
+    watch::{Begin, Event, Limits, Mark, Watcher},
+};
+
+const LIMITS: Limits = Limits { recent: 3, recent_bytes: 1 << 20, traces: 12, watchers: 100 };
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// An entity (of six) is published with this type; none: deleted.
+    Publish(u8, Option<bool>),
+    /// A watcher (of three) takes as many events.
+    Take(u8, u8),
+    /// A watcher is cut and resumes where it stopped.
+    Resume(u8),
+}
+
+/// What a client of a watch knows.
+struct Client {
+    watcher: Watcher,
+    filter: Vec<String>,
+    /// The newest version of each ref that was told, deletions too.
+    versions: BTreeMap<String, i64>,
+    /// What it takes the catalog to be: versions by ref.
+    view: BTreeMap<String, i64>,
+    /// Where it would resume, once it may.
+    mark: Option<Mark>,
+}
+
+impl Client {
+    async fn new(state: &State, filter: &[&str]) -> Client {
+        let filter: Vec<String> = filter.iter().map(|text| text.to_string()).collect();
+        let watcher = begin(state, &filter, Begin::AsItIs).await.expect("a watch begins");
+        Client { watcher, filter, versions: BTreeMap::new(), view: BTreeMap::new(), mark: None }
+    }
+
+    /// Takes an event; false: there is none, or the watch was cut off and begun anew.
+    async fn take(&mut self, state: &State) -> bool {
+        match self.watcher.next_now() {
+            Ok(Some(event)) => {
+                self.hear(event);
+                true
+            }
+            Ok(None) => false,
+            Err(Error::TooSlow { .. }) => {
+                self.begin_anew(state).await;
+                false
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    fn hear(&mut self, event: Event) {
+        let (entity_ref, version, is_there) = match event {
+            Event::Bookmark(_) => {
+                self.mark = self.watcher.mark();
+                assert!(self.mark.is_some(), "a bookmark says where to resume");
+                return;
+            }
+            Event::Change(stored) => (stored.entity_ref.to_string(), stored.version, true),
+            Event::Deletion(entity_ref, version) => (entity_ref.to_string(), version, false),
+        };
+        let before = self.versions.insert(entity_ref.clone(), version);
+        assert!(before.is_none_or(|before| before < version), "{entity_ref} {version} after {before:?}");
+        match is_there {
+            true => self.view.insert(entity_ref, version),
+            false => self.view.remove(&entity_ref),
+        };
+        if self.mark.is_some() {
+            assert_ne!(self.watcher.mark(), self.mark, "after the first bookmark each event says where to resume");
+            self.mark = self.watcher.mark();
+        }
+    }
+
+    async fn resume(&mut self, state: &State) {
+        let Some(mark) = self.mark else { return self.begin_anew(state).await };
+        match begin(state, &self.filter, Begin::At(mark)).await {
+            Ok(watcher) => self.watcher = watcher,
+            Err(Error::TooOld { .. }) => self.begin_anew(state).await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    async fn begin_anew(&mut self, state: &State) {
+        let filter: Vec<&str> = self.filter.iter().map(String::as_str).collect();
+        *self = Client::new(state, &filter).await;
+    }
+}
+
+async fn begin(state: &State, filter: &[String], begin: Begin) -> Result<Watcher, Error> {
+    Watcher::begin(state, Selection::parse(filter, None)?, begin).await
+}
+
+fn published(of: u8, version: i64, is_service: Option<bool>) -> Followed {
+    let spec = is_service.map(|is_service| json!({"type": if is_service { "service" } else { "website" }}));
+    Entity(entity(&format!("component:default/e{of}"), version, spec))
+}
+
+async fn check(steps: &[Step]) {
+    let state = State::with_limits(LIMITS);
+    for told in [Stream(1), CaughtUp, Watermark(0)] {
+        state.apply(told, 0);
+    }
+    let mut clients = Vec::new();
+    for filter in [&[][..], &["spec.type=service"], &["metadata.name=e1,metadata.name=e2"]] {
+        clients.push(Client::new(&state, filter).await);
+    }
+    for (version, step) in (1..).zip(steps) {
+        match *step {
+            Step::Publish(of, is_service) => state.apply(published(of, version, is_service), 0),
+            Step::Take(client, count) => {
+                for _ in 0..count {
+                    clients[usize::from(client)].take(&state).await;
+                }
+            }
+            Step::Resume(client) => clients[usize::from(client)].resume(&state).await,
+        }
+    }
+    for client in &mut clients {
+        // Cut off at most once more: nothing changes any more.
+        for _ in 0..2 {
+            while client.take(&state).await {}
+        }
+        let selection = Selection::parse(&client.filter, None).unwrap();
+        let matching = state.memory().after("", usize::MAX).into_iter().filter(|stored| selection.matches(stored));
+        let expected: BTreeMap<String, i64> =
+            matching.map(|stored| (stored.entity_ref.to_string(), stored.version)).collect();
+        assert_eq!(client.view, expected, "{:?} after {steps:?}", client.filter);
+    }
+    drop(clients);
+    assert_eq!(state.hub().counts().watchers, 0);
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..6_u8, prop::option::weighted(0.75, any::<bool>())).prop_map(|(of, spec)| Step::Publish(of, spec)),
+        3 => (0..3_u8, 0..6_u8).prop_map(|(client, count)| Step::Take(client, count)),
+        1 => (0..3_u8).prop_map(Step::Resume),
+    ];
+    prop::collection::vec(step, 0..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #[test]
+    fn a_watch_sees_rising_versions_and_the_newest_in_the_end(steps in steps()) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(check(&steps));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_that_lags_by_more_than_is_remembered_is_cut_off() {
+    let state = State::with_limits(LIMITS);
+    [Stream(1), CaughtUp, Watermark(0)].into_iter().for_each(|told| state.apply(told, 0));
+    let mut slow = Client::new(&state, &[]).await;
+    while slow.take(&state).await {}
+    for version in 1..=20 {
+        state.apply(published(1, version, Some(true)), 0);
+    }
+    assert!(matches!(slow.watcher.next_now(), Err(Error::TooSlow { behind: 20 })));
+    let again = begin(&state, &[], Begin::At(slow.mark.unwrap())).await.map(drop);
+    assert!(matches!(again, Err(Error::TooOld { .. })), "{again:?}");
+    assert_eq!(state.hub().counts().cut_off, 1);
+}
+
+#[tokio::test]
+async fn a_replaced_stream_takes_away_what_it_does_not_name() {
+    let state = State::default();
+    let told = [Stream(1), published(1, 1, Some(true)), published(2, 2, Some(true)), CaughtUp, Watermark(0)];
+    told.into_iter().for_each(|told| state.apply(told, 0));
+    let mut client = Client::new(&state, &[]).await;
+    while client.take(&state).await {}
+    let before = client.mark.unwrap();
+    for told in [StreamReplaced, Stream(2), published(1, 1, Some(true)), published(3, 3, Some(true))] {
+        state.apply(told, 0);
+    }
+    while let Some(event) = client.watcher.next_now().unwrap() {
+        assert_eq!(client.watcher.mark(), Some(before), "nobody can resume in the middle of a replay: {event:?}");
+    }
+    [CaughtUp, Watermark(3)].into_iter().for_each(|told| state.apply(told, 0));
+    let gone = client.watcher.next_now().unwrap();
+    assert!(matches!(&gone, Some(Event::Deletion(gone, 2)) if &**gone == "component:default/e2"), "{gone:?}");
+    state.apply(published(1, 5, Some(true)), 0);
+    assert!(matches!(client.watcher.next_now().unwrap(), Some(Event::Change(_))));
+    assert_eq!(client.watcher.mark().map(|mark| (mark.place.stream, mark.place.sequence)), Some((2, 5)));
+    let again = begin(&state, &[], Begin::At(before)).await.map(drop);
+    assert!(matches!(again, Err(Error::TooOld { .. })), "{again:?}");
+}
+
+const A: &str = "component:default/a";
+const B: &str = "component:default/b";
+
+async fn served(messages: impl IntoIterator<Item = bus::EntityMessage>) -> Served {
+    let served = Served::start().await;
+    served.state.apply(Stream(7), 0);
+    served.tell(messages.into_iter().map(Entity));
+    served.tell([CaughtUp, Watermark(0)]);
+    served
+}
+
+async fn watch(
+    served: &Served,
+    filter: &[&str],
+    resume_token: &str,
+) -> Result<Streaming<v1::WatchEntitiesResponse>, Status> {
+    let request = v1::WatchEntitiesRequest {
+        filter: filter.iter().map(|text| text.to_string()).collect(),
+        resume_token: resume_token.into(),
+        ..Default::default()
+    };
+    Ok(served.client().watch_entities(request).await?.into_inner())
+}
+
+/// The next event in words, and where to resume.
+async fn next(watch: &mut Streaming<v1::WatchEntitiesResponse>) -> (String, String) {
+    use v1::watch_entities_response::Event;
+    let event = tokio::time::timeout(Duration::from_secs(10), watch.message()).await.expect("within 10 s");
+    let response = event.expect("the watch goes on").expect("the watch goes on");
+    let words = match response.event.expect("an event") {
+        Event::Change(entity) => format!("{}@{}", entity.r#ref, response.version),
+        Event::Deletion(deletion) => format!("-{}@{}", deletion.r#ref, response.version),
+        Event::Bookmark(bookmark) => format!("bookmark {}", bookmark.revision),
+    };
+    (words, response.resume_token)
+}
+
+fn of_type(entity_ref: &str, version: i64, of_type: &str) -> Followed {
+    Entity(entity(entity_ref, version, Some(json!({"type": of_type}))))
+}
+
+#[tokio::test]
+async fn a_watch_begins_with_what_is_and_goes_on_with_what_changes() {
+    let served = served([message(B, 2, false), message(A, 1, false)]).await;
+    let mut watched = watch(&served, &[], "").await.unwrap();
+    assert_eq!(next(&mut watched).await, (format!("{A}@1"), String::new()));
+    assert_eq!(next(&mut watched).await, (format!("{B}@2"), String::new()));
+    let (bookmark, token) = next(&mut watched).await;
+    assert_eq!(bookmark, "bookmark 0");
+    served.tell([Entity(message(A, 3, false)), Entity(message(A, 3, false)), Entity(message(B, 4, true))]);
+    let (changed, _) = next(&mut watched).await;
+    assert_eq!(changed, format!("{A}@3"));
+    let (gone, last) = next(&mut watched).await;
+    assert_eq!(gone, format!("-{B}@4"));
+    // A later revision is told by a bookmark, at most one a second.
+    served.tell([Watermark(40)]);
+    assert_eq!(next(&mut watched).await.0, "bookmark 40");
+
+    // Another reader of the same stream knows the place.
+    let messages = [message(B, 2, false), message(A, 3, false), message(B, 4, true), message(B, 5, false)];
+    let other = self::served(messages).await;
+    let mut resumed = watch(&other, &[], &token).await.unwrap();
+    assert_eq!(next(&mut resumed).await.0, format!("{A}@3"));
+    assert_eq!(next(&mut resumed).await.0, format!("{B}@5"));
+    let mut resumed = watch(&other, &[], &last).await.unwrap();
+    assert_eq!(next(&mut resumed).await.0, format!("{B}@5"));
+}
+
+#[tokio::test]
+async fn entering_and_leaving_the_filter_is_change_and_deletion() {
+    let served = served([]).await;
+    let mut watched = watch(&served, &["spec.type=service"], "").await.unwrap();
+    assert_eq!(next(&mut watched).await.0, "bookmark 0");
+    served.tell([
+        of_type(A, 1, "website"),
+        of_type(A, 2, "service"),
+        of_type(B, 3, "website"),
+        of_type(A, 4, "website"),
+        Entity(message(B, 5, true)),
+        of_type(B, 6, "service"),
+        Entity(message(B, 7, true)),
+    ]);
+    for expected in [format!("{A}@2"), format!("-{A}@4"), format!("{B}@6"), format!("-{B}@7")] {
+        assert_eq!(next(&mut watched).await.0, expected);
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_watched_is_refused() {
+    let served = served([message(A, 1, false)]).await;
+    let mut watched = watch(&served, &["kind=component"], "").await.unwrap();
+    next(&mut watched).await;
+    let (_, token) = next(&mut watched).await;
+    let refused = |status: Status| (status.code(), api::field_violations(&status).pop().map(|(field, _)| field));
+    let of_field = |field: &str| (Code::InvalidArgument, Some(field.to_owned()));
+    assert_eq!(refused(watch(&served, &["=x"], "").await.unwrap_err()), of_field("filter"));
+    assert_eq!(refused(watch(&served, &[], &token).await.unwrap_err()), of_field("resume_token"));
+    assert_eq!(refused(watch(&served, &["kind=component"], "00").await.unwrap_err()), of_field("resume_token"));
+    let both = v1::WatchEntitiesRequest { resume_token: token.clone(), changes_only: true, ..Default::default() };
+    let status = served.client().watch_entities(both).await.unwrap_err();
+    assert_eq!(refused(status), of_field("changes_only"));
+    // The stream has been replaced.
+    served.tell([StreamReplaced, Stream(8), Entity(message(A, 1, false)), CaughtUp, Watermark(1)]);
+    let status = watch(&served, &["kind=component"], &token).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert!(status.message().contains("watch again without a token"), "{status}");
+}
+
+#[tokio::test]
+async fn only_changes_are_told_if_that_is_asked_for() {
+    let served = served([message(A, 1, false)]).await;
+    let request = v1::WatchEntitiesRequest { changes_only: true, ..Default::default() };
+    let mut watched = served.client().watch_entities(request).await.unwrap().into_inner();
+    assert_eq!(next(&mut watched).await.0, "bookmark 0");
+    served.tell([Entity(message(B, 2, false))]);
+    assert_eq!(next(&mut watched).await.0, format!("{B}@2"));
+}
+
+#[tokio::test]
+async fn a_watch_ends_when_the_reader_stops() {
+    let served = served([]).await;
+    let mut watched = watch(&served, &[], "").await.unwrap();
+    next(&mut watched).await;
+    served.stopper.stop();
+    let status = watched.message().await.unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(api::retry_after(&status).is_some());
+    tokio::time::timeout(Duration::from_secs(10), served.server).await.expect("within 10 s").unwrap().unwrap();
+}
+
+/// A client that does not read holds its own stream up, and nobody else's; when it reads again it is told that it was too slow.
+#[tokio::test]
+async fn a_stalled_client_is_cut_off_and_costs_the_others_nothing() {
+    let served = Served::serve(State::with_limits(Limits { traces: 400, recent: 50, ..LIMITS })).await;
+    served.tell([Stream(1), CaughtUp, Watermark(0)]);
+    let mut stalled = watch(&served, &[], "").await.unwrap();
+    let mut other = watch(&served, &[], "").await.unwrap();
+    next(&mut stalled).await;
+    next(&mut other).await;
+    let text = "x".repeat(10_000);
+    for version in 1..=1500 {
+        served.tell([Entity(entity(A, version, Some(json!({"text": text}))))]);
+        let (told, _) = next(&mut other).await;
+        assert_eq!(told, format!("{A}@{version}"));
+    }
+    let ended = loop {
+        match stalled.message().await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("the watch ended without a reason"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::ResourceExhausted);
+    assert!(ended.message().contains("too slow"), "{ended}");
+}

@@ -1,0 +1,125 @@
+//! Where changes come in and watchers look: the log under its lock, and who is to be woken.
+
+use std::sync::{
+    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+};
+
+use api::Error;
+use tokio::sync::watch;
+
+use super::Log;
+
+/// How much is kept for watchers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Changes kept with what they changed, and the bytes of the entities in them.
+    pub recent: usize,
+    /// See `recent`.
+    pub recent_bytes: usize,
+    /// Changes of which the ref is kept: so far back can a watcher resume, and so far can a slow one fall behind.
+    pub traces: usize,
+    /// Watchers at once.
+    pub watchers: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { recent: 4096, recent_bytes: 64 << 20, traces: 1 << 18, watchers: 10_000 }
+    }
+}
+
+/// The log of changes, and those who follow it.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    log: RwLock<Log>,
+    /// The position of the newest change, and how far in the stream the reader is; wakes the watchers.
+    news: watch::Sender<(u64, u64)>,
+    limits: Limits,
+    watchers: AtomicUsize,
+    told: AtomicU64,
+    cut_off: AtomicU64,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Hub::new(Limits::default())
+    }
+}
+
+impl Hub {
+    /// Nobody watches, nothing has changed.
+    pub fn new(limits: Limits) -> Hub {
+        Hub {
+            log: RwLock::new(Log::new(limits)),
+            news: watch::Sender::default(),
+            limits,
+            watchers: AtomicUsize::new(0),
+            told: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
+        }
+    }
+
+    /// The log, and with it the memory as of its end: whoever changes the memory holds the log for writing.
+    pub fn read(&self) -> RwLockReadGuard<'_, Log> {
+        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The log, to apply changes to the memory and to note them.
+    pub fn write(&self) -> RwLockWriteGuard<'_, Log> {
+        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes the watchers if there is anything new.
+    pub fn wake(&self) {
+        let news = self.read().news();
+        self.news.send_if_modified(|known| std::mem::replace(known, news) != news);
+    }
+
+    /// Tells when there is anything new.
+    pub fn follow(&self) -> watch::Receiver<(u64, u64)> {
+        self.news.subscribe()
+    }
+
+    /// One more watcher; refused if there are too many.
+    pub fn enter(&self) -> Result<(), Error> {
+        let limit = self.limits.watchers;
+        let entered = self.watchers.fetch_update(Relaxed, Relaxed, |count| (count < limit).then_some(count + 1));
+        entered.map(drop).map_err(|_| Error::TooManyWatchers { limit })
+    }
+
+    /// A watcher has gone.
+    pub fn leave(&self) {
+        self.watchers.fetch_sub(1, Relaxed);
+    }
+
+    /// A watcher was told something.
+    pub fn tell(&self) {
+        self.told.fetch_add(1, Relaxed);
+    }
+
+    /// A watcher was cut off.
+    pub fn cut_off(&self) {
+        self.cut_off.fetch_add(1, Relaxed);
+    }
+
+    /// What has been counted.
+    pub fn counts(&self) -> Counts {
+        Counts {
+            watchers: self.watchers.load(Relaxed) as u64,
+            told: self.told.load(Relaxed),
+            cut_off: self.cut_off.load(Relaxed),
+        }
+    }
+}
+
+/// What a hub tells about itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Watchers now.
+    pub watchers: u64,
+    /// Events told since the start.
+    pub told: u64,
+    /// Watchers cut off since the start, because they were too slow.
+    pub cut_off: u64,
+}

@@ -1,0 +1,16 @@
+//! Watching: the entities that match as they are, then each change, told to any number of watchers.
+//!
+//! One task applies messages and notes each change in one log; each watcher keeps a place in it. So a change costs the same however many
+//! watch, a watcher costs its place, and one that is slow costs the others nothing.
+
+mod hub;
+mod log;
+mod token;
+mod watcher;
+
+pub(crate) use hub::{Hub, Limits};
+pub(crate) use log::{Change, Log, Mark, Place};
+pub(crate) use watcher::watch_entities;
+
+#[cfg(test)]
+pub(crate) use watcher::{Begin, Event, Watcher};

@@ -1,0 +1,344 @@
+//! One watch: the entities that match as they are, or what changed since a token, and from then on each change.
+//!
+//! A watcher is at a position of the log. It has been told the newest state of everything up to there, but for what the *walk* through the
+//! entities as they are will still come to. Recent changes are told one by one; of older ones only those that are the newest of their
+//! ref: so versions in between are merged for a watcher that lags or resumes, and each version is told once at most, in rising order.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use api::{Error, ready as v1};
+use futures::Stream;
+use tokio::{
+    sync::watch,
+    time::{Interval, MissedTickBehavior},
+};
+
+use super::{Change, Log, Mark, Place, log::Resume, token::ResumeToken};
+use crate::{memory::Stored, selection::Selection, state::State};
+
+/// Changes told, or entities walked over, before the log is let go of.
+const BATCH: usize = 256;
+/// Traces looked at before the log is let go of.
+const TRACES: usize = 1024;
+/// How often a bookmark tells of a new revision.
+const BOOKMARK_EVERY: Duration = Duration::from_secs(1);
+/// How many of these times pass before a bookmark comes although nothing is new.
+const QUIET_TICKS: u32 = 15;
+/// How long a reader that is behind a token tries to get there.
+const CATCH_UP: Duration = Duration::from_secs(10);
+
+/// WatchEntities.
+pub(crate) async fn watch_entities(
+    state: &State,
+    request: &v1::WatchEntitiesRequest,
+) -> Result<impl Stream<Item = Result<v1::WatchEntitiesResponse, tonic::Status>> + use<>, Error> {
+    let selection = Selection::parse(&request.filter, request.query.as_ref())?;
+    let begin = match (request.resume_token.as_str(), request.changes_only) {
+        ("", false) => Begin::AsItIs,
+        ("", true) => Begin::Now,
+        (_, true) => {
+            let reason = "expected false, since the resume_token says where to begin, found true";
+            return Err(Error::invalid("changes_only", reason));
+        }
+        (text, false) => Begin::At(ResumeToken::decode(text, selection.fingerprint(), SystemTime::now())?.mark),
+    };
+    let watcher = Watcher::begin(state, selection, begin).await?;
+    Ok(futures::stream::unfold(Some(watcher), |watcher| async {
+        let mut watcher = watcher?;
+        match watcher.next().await {
+            Ok(event) => Some((watcher.response(event).map_err(Into::into), Some(watcher))),
+            Err(error) => Some((Err(error.into()), None)),
+        }
+    }))
+}
+
+/// Where a watch begins.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Begin {
+    /// With the entities as they are.
+    AsItIs,
+    /// With what changes from now on.
+    Now,
+    /// With what changed since a watcher stopped here.
+    At(Mark),
+}
+
+/// What a watcher is told.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// An entity that matches is new or has changed.
+    Change(Arc<Stored>),
+    /// An entity is gone or does not match any more.
+    Deletion(Arc<str>, i64),
+    /// Everything up to this revision has been told; none: that cannot be said.
+    Bookmark(Option<i64>),
+}
+
+/// One watch.
+pub(crate) struct Watcher {
+    state: State,
+    selection: Selection,
+    news: watch::Receiver<(u64, u64)>,
+    stopping: watch::Receiver<bool>,
+    ticks: Interval,
+    quiet_ticks: u32,
+    /// What comes next, with where to resume after it.
+    ready: VecDeque<(Event, Option<Mark>)>,
+    /// Where to resume after what was told.
+    mark: Option<Mark>,
+    position: u64,
+    /// Changes were passed over that have newer ones up to this position and this sequence.
+    merged: (u64, u64),
+    /// The walk has told every ref up to this one; none: it is over.
+    walked: Option<Arc<str>>,
+    owes_bookmark: bool,
+    bookmarked: Option<i64>,
+}
+
+impl Watcher {
+    /// Begins a watch.
+    ///
+    /// # Errors
+    /// There are too many; or the place to begin at is too old, in another stream, or ahead of this reader for some seconds.
+    pub async fn begin(state: &State, selection: Selection, begin: Begin) -> Result<Watcher, Error> {
+        let mut ticks = tokio::time::interval(BOOKMARK_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        state.hub().enter()?;
+        let mut watcher = Watcher {
+            state: state.clone(),
+            selection,
+            news: state.hub().follow(),
+            stopping: state.follow_stop(),
+            ticks,
+            quiet_ticks: 0,
+            ready: VecDeque::new(),
+            mark: None,
+            position: 0,
+            merged: (0, 0),
+            walked: None,
+            owes_bookmark: true,
+            bookmarked: None,
+        };
+        watcher.position = match begin {
+            Begin::At(mark) => watcher.resume(mark).await?,
+            Begin::Now => state.hub().read().end(),
+            Begin::AsItIs => {
+                watcher.walked = Some("".into());
+                state.hub().read().end()
+            }
+        };
+        Ok(watcher)
+    }
+
+    async fn resume(&mut self, mark: Mark) -> Result<u64, Error> {
+        self.mark = Some(mark);
+        let deadline = tokio::time::Instant::now() + CATCH_UP;
+        loop {
+            let (resume, end) = {
+                let log = self.state.hub().read();
+                (log.resume(mark), log.end())
+            };
+            match resume {
+                Resume::At(position) => {
+                    if mark.merged > mark.place.sequence {
+                        self.merged = (end, mark.merged);
+                    }
+                    return Ok(position);
+                }
+                Resume::Forgotten => {
+                    return Err(Error::TooOld { reason: "more has changed since than the reader remembers" });
+                }
+                Resume::AnotherStream => {
+                    return Err(Error::TooOld { reason: "the stream of entities has been replaced since" });
+                }
+                Resume::NotYet => {}
+            }
+            let needed = mark.place.sequence.max(mark.merged);
+            let reached = self.news.wait_for(|(_, sequence)| *sequence >= needed);
+            let news = tokio::time::timeout_at(deadline, reached).await;
+            if news.is_err() {
+                return Err(Error::NotReady { pending: self.state.lag() });
+            }
+        }
+    }
+
+    /// What comes next; waits for it, for ever if need be.
+    ///
+    /// # Errors
+    /// The watcher is too slow, or the reader stops.
+    pub async fn next(&mut self) -> Result<Event, Error> {
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(event);
+            }
+            self.news.borrow_and_update();
+            if self.step()? {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if let Some(event) = self.bookmark() {
+                return Ok(event);
+            }
+            tokio::select! {
+                // The hub lives as long as the state, which this watcher holds.
+                _ = self.news.changed() => {}
+                _ = self.ticks.tick() => self.quiet_ticks += 1,
+                _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Error::Stopping),
+            }
+        }
+    }
+
+    /// What stands ready.
+    fn take(&mut self) -> Option<Event> {
+        let (event, mark) = self.ready.pop_front()?;
+        self.mark = mark.or(self.mark);
+        self.state.hub().tell();
+        Some(event)
+    }
+
+    /// What comes next without waiting; none: everything is told.
+    #[cfg(test)]
+    pub fn next_now(&mut self) -> Result<Option<Event>, Error> {
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(Some(event));
+            }
+            if !self.step()? {
+                return Ok(self.bookmark());
+            }
+        }
+    }
+
+    /// Where to resume after what was told.
+    #[cfg(test)]
+    pub fn mark(&self) -> Option<Mark> {
+        self.mark
+    }
+
+    /// The event as an answer.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`]: a bug.
+    pub fn response(&self, event: Event) -> Result<v1::WatchEntitiesResponse, Error> {
+        use v1::watch_entities_response::Event as Message;
+        let (event, version) = match event {
+            Event::Change(stored) => (Message::Change(stored.encoded()?), stored.version),
+            Event::Deletion(entity_ref, version) => {
+                (Message::Deletion(v1::Deletion { r#ref: entity_ref.to_string() }), version)
+            }
+            Event::Bookmark(revision) => {
+                (Message::Bookmark(v1::Bookmark { revision: revision.unwrap_or_default() }), 0)
+            }
+        };
+        // A reader that is behind does not know what became of deletions meanwhile.
+        let at = SystemTime::now().checked_sub(self.state.behind()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let token = self.mark.map(|mark| ResumeToken::new(mark, self.selection.fingerprint(), at).encode());
+        Ok(v1::WatchEntitiesResponse { event: Some(event), resume_token: token.unwrap_or_default(), version })
+    }
+
+    /// Makes ready what comes next; whether there may be more at once.
+    fn step(&mut self) -> Result<bool, Error> {
+        let state = self.state.clone();
+        let log = state.hub().read();
+        if self.position == log.end() {
+            return Ok(self.walk());
+        }
+        if let Some(changes) = log.recent_after(self.position, BATCH) {
+            changes.for_each(|change| self.tell(change));
+            return Ok(true);
+        }
+        self.tell_traces(&log)?;
+        Ok(true)
+    }
+
+    /// Tells a change of the log.
+    fn tell(&mut self, change: &Arc<Change>) {
+        self.position += 1;
+        if self.will_walk(&change.entity_ref) {
+            return;
+        }
+        let matches = |stored: &&Arc<Stored>| self.selection.matches(stored);
+        let event = match change.after.as_ref().filter(matches) {
+            Some(after) => Event::Change(after.clone()),
+            None if self.position <= self.merged.0 || change.before.as_ref().is_some_and(|stored| matches(&stored)) => {
+                Event::Deletion(change.entity_ref.clone(), change.version)
+            }
+            None => return,
+        };
+        self.ready.push_back((event, self.mark_at(change.place)));
+    }
+
+    /// Tells how the entities are now that changed longer ago than the log keeps changes.
+    ///
+    /// What was shown before is not known: an entity that does not match may or may not have been told.
+    fn tell_traces(&mut self, log: &Log) -> Result<(), Error> {
+        let Some(traces) = log.traces_after(self.position, TRACES) else {
+            self.state.hub().cut_off();
+            return Err(Error::TooSlow { behind: log.end() - self.position });
+        };
+        for (position, trace) in traces {
+            self.position = position;
+            if self.will_walk(&trace.entity_ref) {
+                continue;
+            }
+            if !log.is_newest(position, trace) {
+                self.merged = log.news();
+                continue;
+            }
+            let stored = self.state.memory().by_ref(&trace.entity_ref);
+            let event = match stored.filter(|stored| self.selection.matches(stored)) {
+                Some(stored) => Event::Change(stored),
+                None => Event::Deletion(trace.entity_ref.clone(), trace.version),
+            };
+            self.ready.push_back((event, self.mark_at(log.place_of(position, trace))));
+        }
+        Ok(())
+    }
+
+    /// The mark for a place that the watcher has come to; none: as long as it walks, it cannot resume.
+    fn mark_at(&self, place: Option<Place>) -> Option<Mark> {
+        let merged = if self.position < self.merged.0 { self.merged.1 } else { 0 };
+        place.filter(|_| self.walked.is_none()).map(|place| Mark { place, merged })
+    }
+
+    fn will_walk(&self, entity_ref: &str) -> bool {
+        self.walked.as_ref().is_some_and(|walked| **walked < *entity_ref)
+    }
+
+    /// Tells some of the entities as they are now.
+    fn walk(&mut self) -> bool {
+        let Some(walked) = self.walked.take() else { return false };
+        let slice = self.state.memory().after(&walked, BATCH);
+        self.walked = slice.last().map(|stored| stored.entity_ref.clone());
+        let matching = slice.into_iter().filter(|stored| self.selection.matches(stored));
+        self.ready.extend(matching.map(|stored| (Event::Change(stored), None)));
+        true
+    }
+
+    /// A bookmark, if it is time for one: everything has been told.
+    fn bookmark(&mut self) -> Option<Event> {
+        let log = self.state.hub().read();
+        if log.end() != self.position {
+            return None;
+        }
+        let revision = self.state.watermark();
+        let is_news = revision > self.bookmarked && self.quiet_ticks > 0;
+        if !self.owes_bookmark && !is_news && self.quiet_ticks < QUIET_TICKS {
+            return None;
+        }
+        self.mark = self.mark_at(log.place()).or(self.mark);
+        drop(log);
+        (self.owes_bookmark, self.bookmarked, self.quiet_ticks) = (false, revision, 0);
+        Some(Event::Bookmark(revision))
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        self.state.hub().leave();
+    }
+}
