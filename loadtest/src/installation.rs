@@ -129,7 +129,7 @@ impl Installation {
     pub async fn start(started: &Started, processors: usize, stitchers: usize) -> Result<Installation, Error> {
         let program = find_program(started.callboard.as_deref())?;
         let data = data_directory(started.keep)?;
-        let servers = start_servers(data.path().join("data")).await?;
+        let servers = start_servers(data.path().join("data"), |_| {}).await?;
         let (Some(nats), Some(database)) = (servers.nats_url(), servers.database_url()) else {
             return Err(Error::Usage("the servers have no addresses; this is a bug".to_owned()));
         };
@@ -279,7 +279,11 @@ impl Installation {
     }
 }
 
-async fn connect(url: &str, installation: &str, credentials: Option<(String, String)>) -> Result<Bus, Error> {
+pub(crate) async fn connect(
+    url: &str,
+    installation: &str,
+    credentials: Option<(String, String)>,
+) -> Result<Bus, Error> {
     let (_stopper, stop) = bus::stop();
     let options = bus::Options {
         url: url.to_owned(),
@@ -291,7 +295,7 @@ async fn connect(url: &str, installation: &str, credentials: Option<(String, Str
     Ok(Bus::connect(&options, &stop).await?)
 }
 
-fn data_directory(keep: bool) -> Result<TempDir, Error> {
+pub(crate) fn data_directory(keep: bool) -> Result<TempDir, Error> {
     let place = std::env::temp_dir();
     let mut data = tempfile::Builder::new()
         .prefix("callboard-loadtest-")
@@ -306,9 +310,14 @@ fn data_directory(keep: bool) -> Result<TempDir, Error> {
     Ok(data)
 }
 
-async fn start_servers(directory: PathBuf) -> Result<Servers, Error> {
+/// Starts both servers with these options.
+pub(crate) async fn start_servers(
+    directory: PathBuf,
+    adjust: impl FnOnce(&mut servers::Options) + Send + 'static,
+) -> Result<Servers, Error> {
     let start = move || {
-        let options = servers::Options::new(directory, servers::cache_dir()?);
+        let mut options = servers::Options::new(directory, servers::cache_dir()?);
+        adjust(&mut options);
         servers::start(options, &mut |line| eprintln!("{line}"))
     };
     let started = tokio::task::spawn_blocking(start).await;

@@ -2,6 +2,7 @@
 
 mod cli;
 mod command;
+mod conformance;
 mod error;
 mod events;
 mod generate;

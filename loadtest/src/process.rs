@@ -171,10 +171,7 @@ impl Process {
     }
 
     fn log_end(&self) -> String {
-        let text = fs::read(&self.log).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
+        log_end(&self.log)
     }
 }
 
@@ -183,6 +180,14 @@ impl Drop for Process {
         // It may have ended, and been waited for, already.
         drop(self.kill());
     }
+}
+
+/// The last lines of a log.
+pub(crate) fn log_end(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
 /// The `callboard` program: the given one, else the one beside this program.

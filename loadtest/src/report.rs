@@ -22,6 +22,10 @@ pub(crate) struct Report {
     figures: Vec<Figure>,
     checks: Vec<Check>,
     notes: Vec<String>,
+    /// Each row as long as the first, which is the header.
+    rows: Vec<Vec<String>>,
+    /// Only in the JSON.
+    details: Map<String, Value>,
 }
 
 #[derive(Clone, Debug)]
@@ -84,6 +88,16 @@ impl Report {
         self.notes.push(text.into());
     }
 
+    /// Adds a table of counts: what they are of in the first column.
+    pub fn table(&mut self, header: &[&str], rows: Vec<Vec<String>>) {
+        self.rows = std::iter::once(header.iter().map(|name| (*name).to_owned()).collect()).chain(rows).collect();
+    }
+
+    /// Adds what only programs want to know.
+    pub fn detail(&mut self, name: &str, value: Value) {
+        self.details.insert(name.to_owned(), value);
+    }
+
     /// Checks a figure against what was required of it.
     ///
     /// # Errors
@@ -109,12 +123,12 @@ impl Report {
     /// The report as it is printed.
     pub fn print(&self, output: Output) -> String {
         match output {
-            Output::Table => self.table(),
+            Output::Table => self.text(),
             Output::Json => format!("{:#}", self.json()),
         }
     }
 
-    fn table(&self) -> String {
+    fn text(&self) -> String {
         let mut table = format!("{}\n", self.title);
         let width = |lengths: &mut dyn Iterator<Item = usize>| lengths.max().unwrap_or(0);
         let names = width(&mut self.figures.iter().map(|figure| figure.name.len()));
@@ -123,6 +137,7 @@ impl Report {
             let line = format!("  {name:names$}  {:>values$} {unit}", plain(*value));
             let _ = writeln!(table, "{}", line.trim_end());
         }
+        table.push_str(&self.grid());
         let names = width(&mut self.checks.iter().map(|check| check.name.len()));
         let expectations = width(&mut self.checks.iter().map(|check| check.expected.len()));
         for check in &self.checks {
@@ -139,6 +154,21 @@ impl Report {
         table
     }
 
+    fn grid(&self) -> String {
+        let columns = self.rows.first().map_or(0, Vec::len);
+        let widths: Vec<usize> =
+            (0..columns).map(|column| self.rows.iter().map(|row| row[column].len()).max().unwrap_or(0)).collect();
+        let mut grid = String::new();
+        for row in &self.rows {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, width))| match column {
+                0 => format!("{cell:width$}"),
+                _ => format!("{cell:>width$}"),
+            });
+            let _ = writeln!(grid, "  {}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        }
+        grid
+    }
+
     fn json(&self) -> Value {
         let figures: Map<String, Value> =
             self.figures.iter().map(|figure| (figure.name.clone(), json!(rounded(figure.value)))).collect();
@@ -147,7 +177,15 @@ impl Report {
             .iter()
             .map(|check| json!({ "name": check.name, "expected": check.expected, "found": check.found, "passed": check.passed }))
             .collect();
-        json!({ "title": self.title, "figures": figures, "checks": checks, "notes": self.notes, "passed": self.passed() })
+        let mut json = json!({ "title": self.title, "figures": figures, "checks": checks, "notes": self.notes, "passed": self.passed() });
+        if let Some((header, rows)) = self.rows.split_first() {
+            let row = |row: &Vec<String>| header.iter().cloned().zip(row.iter().map(|cell| json!(cell))).collect();
+            json["table"] = rows.iter().map(|cells| Value::Object(row(cells))).collect();
+        }
+        for (name, value) in &self.details {
+            json[name] = value.clone();
+        }
+        json
     }
 }
 

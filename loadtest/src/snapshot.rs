@@ -99,7 +99,7 @@ fn anonymous(mut json: Map<String, Value>) -> Map<String, Value> {
 }
 
 /// Where two values first differ, and how; none: they do not.
-fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<String> {
+pub(crate) fn first_difference(path: &str, expected: &Value, found: &Value) -> Option<String> {
     match (expected, found) {
         (Value::Object(one), Value::Object(other)) => {
             let keys: BTreeSet<&String> = one.keys().chain(other.keys()).filter(|key| *key != "etag").collect();

@@ -2,6 +2,7 @@
 
 pub(crate) mod change;
 pub(crate) mod compete;
+pub(crate) mod conformance;
 pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod kill;

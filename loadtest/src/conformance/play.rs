@@ -1,0 +1,159 @@
+//! Plays one case: its steps in order, and what the catalog shows at each settle.
+
+use super::case::{Case, Step};
+use super::engine::{Engine, Shared, Shown};
+use super::web::Web;
+use crate::Error;
+use bus::{Record, header};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long a settle may take.
+const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// In whose name the runner itself publishes: refreshes, and the event behind which everything is settled.
+const RUNNER: &str = "conformance";
+
+/// How a case went.
+#[derive(Debug)]
+pub(crate) struct Played {
+    pub case: Case,
+    /// What the catalog showed after each settle.
+    pub shown: Vec<Shown>,
+}
+
+/// Plays the case of a file as an installation of this name, with its files below `directory`.
+///
+/// # Errors
+/// [`Error`]: it could not be played to its end, for example since a step is not supported.
+pub(crate) async fn play(shared: &Shared, file: &Path, installation: &str, directory: &Path) -> Result<Played, Error> {
+    // Where the case's files are is not where the installation has its own.
+    let root = directory.join("files");
+    fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
+    let web = Web::serve(&root).await?;
+    let case = Case::read(file, &root, &web.url)?;
+    let settings = settings(&case);
+    let engine = Engine::start(shared, installation, directory, settings).await?;
+    let mut player = Player { engine, root, waiting: Vec::new(), revision: 0, published: false, stale: false };
+    let mut shown = Vec::new();
+    for (number, step) in case.steps.iter().enumerate() {
+        match step {
+            Step::Settle {} => shown.push(player.settle(&case).await?),
+            step => player.step(number, step).await?,
+        }
+    }
+    player.engine.bus.close().await;
+    Ok(Played { case, shown })
+}
+
+/// The settings by which the installation is as the recording was: what may be read, and what the case says.
+fn settings(case: &Case) -> Vec<(String, String)> {
+    let strategy = case.config.orphan_strategy.clone().map(|strategy| ("CALLBOARD_ORPHAN_STRATEGY", strategy));
+    let rules = case.config.rules.clone().map(|rules| ("CALLBOARD_RULES", rules.to_string()));
+    strategy.into_iter().chain(rules).map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+struct Player {
+    engine: Engine,
+    root: PathBuf,
+    /// Events that are still to be published: together, in order.
+    waiting: Vec<Record>,
+    /// That of the newest event.
+    revision: i64,
+    /// Whether anything was published yet.
+    published: bool,
+    /// Whether files changed that may have been read before.
+    stale: bool,
+}
+
+impl Player {
+    async fn step(&mut self, number: usize, step: &Step) -> Result<(), Error> {
+        match step {
+            Step::Upsert { provider, location_key, entity } => {
+                self.add(provider, "upsert", entity, location_key.as_deref(), None)
+            }
+            Step::Delete { provider, entity_ref } => {
+                self.add(provider, "delete", &json!({ "entityRef": entity_ref }), None, None);
+            }
+            Step::Snapshot { provider, entities } => {
+                let id = format!("step-{number}");
+                for item in entities {
+                    self.add(provider, "upsert", &item.entity, item.location_key.as_deref(), Some(&id));
+                }
+                self.add(provider, "snapshot", &json!({ "snapshot": id, "count": entities.len() }), None, None);
+            }
+            Step::Files { files } => {
+                self.publish().await?;
+                self.write(files)?;
+            }
+            Step::Refresh { entity_ref: Some(entity_ref), .. } => {
+                self.add(RUNNER, "refresh", &json!({ "entityRef": entity_ref }), None, None);
+            }
+            Step::Refresh { provider, keys, .. } => {
+                let provider = provider.as_deref().unwrap_or(RUNNER);
+                self.add(provider, "refresh", &json!({ "keys": keys.clone().unwrap_or_default() }), None, None);
+            }
+            Step::RemoveUid { entity_ref } => {
+                return Err(Error::Usage(format!(
+                    "remove-uid of {entity_ref}: the installation has no such operation"
+                )));
+            }
+            Step::Settle {} => {}
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, provider: &str, operation: &str, payload: &Value, key: Option<&str>, snapshot: Option<&str>) {
+        let subject = self.engine.bus.names().event(provider, operation);
+        let mut record = Record::new(subject, payload.to_string().into_bytes());
+        if let Some(key) = key {
+            record = record.with_header(header::LOCATION_KEY, key);
+        }
+        if let Some(snapshot) = snapshot {
+            record = record.with_header(header::SNAPSHOT, snapshot);
+        }
+        self.waiting.push(record);
+    }
+
+    async fn publish(&mut self) -> Result<(), Error> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let sequences = bus::publish_all(&self.engine.bus, &std::mem::take(&mut self.waiting)).await?;
+        self.published = true;
+        self.revision = sequences.last().map_or(self.revision, |last| i64::try_from(*last).unwrap_or(i64::MAX));
+        Ok(())
+    }
+
+    fn write(&mut self, files: &BTreeMap<String, Option<String>>) -> Result<(), Error> {
+        self.stale |= self.published;
+        for (name, text) in files {
+            let path = self.root.join(name);
+            match text {
+                Some(text) => {
+                    let parent = path.parent().unwrap_or(&self.root);
+                    fs::create_dir_all(parent).map_err(Error::io("create", parent))?;
+                    fs::write(&path, text).map_err(Error::io("write", &path))?;
+                }
+                None => fs::remove_file(&path).map_err(Error::io("remove", &path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing changes any more. Files that changed since they may have been read are read anew first.
+    async fn settle(&mut self, case: &Case) -> Result<Shown, Error> {
+        self.publish().await?;
+        self.engine.view.settled(self.revision, SETTLE_LIMIT).await?;
+        if std::mem::take(&mut self.stale) {
+            for entity_ref in case.refs() {
+                self.add(RUNNER, "refresh", &json!({ "entityRef": entity_ref }), None, None);
+            }
+            self.publish().await?;
+            self.engine.view.settled(self.revision, SETTLE_LIMIT).await?;
+        }
+        self.engine.shown().await
+    }
+}
