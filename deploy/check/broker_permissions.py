@@ -35,6 +35,8 @@ PUBLISH = [
     ("reader", "catalog.watermark", False),
     ("reader", "$JS.API.STREAM.PURGE.CATALOG_ENTITIES", False),
     ("reader", "$JS.API.CONSUMER.CREATE.CATALOG_EVENTS.mine", False),
+    ("my-provider", "catalog.processors.on-call", False),
+    ("processor", "catalog.processors.on-call", True),
     ("processor", "catalog.stitch.bulk", True),
     ("processor", "catalog.dead.processor.my-provider", True),
     ("processor", "$JS.API.STREAM.CREATE.CATALOG_EVENTS", True),

@@ -125,6 +125,41 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_KEEP_EVENTS", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = keep_events)]
     pub keep_events: Duration,
 
+    /// YAML file of what decides how entities are processed: what may be read, rules, processors, formats (deploy/examples/catalog.yaml)
+    #[arg(long, env = "CALLBOARD_CATALOG_FILE", global = true, hide_short_help = true, value_name = "FILE")]
+    pub catalog_file: Option<PathBuf>,
+
+    /// Directory of kinds of one's own: `<Kind>.schema.json` and tables of relation fields, `<any>.json`
+    #[arg(long, env = "CALLBOARD_KINDS_DIR", global = true, hide_short_help = true, value_name = "DIR")]
+    pub kinds_dir: Option<PathBuf>,
+
+    /// Hosts that Locations and placeholders may be read from, separated by commas: github.com, *.example.com:8443, http://10.0.0.7:8080 [default: none]
+    ///
+    /// Read by https, or by http if that is written before it. A name that leads to an address that is not public is refused, unless the catalog file
+    /// allows it; an address is allowed by being named.
+    #[arg(long, env = "CALLBOARD_READ_HOSTS", global = true, hide_short_help = true, value_name = "HOSTS")]
+    pub read_hosts: Option<String>,
+
+    /// Directories below which files may be read, absolute, separated by commas [default: none]
+    #[arg(long, env = "CALLBOARD_READ_FILES", global = true, hide_short_help = true, value_name = "DIRS")]
+    pub read_files: Option<String>,
+
+    /// Bytes that one read may give, after decompression; 1KiB to 64MiB
+    #[arg(long, env = "CALLBOARD_READ_MAX_BYTES", global = true, hide_short_help = true, value_name = "BYTES", default_value = "10MiB", value_parser = read_bytes)]
+    pub read_max_bytes: usize,
+
+    /// How long one read may take, with its redirects; 100ms to 60s
+    #[arg(long, env = "CALLBOARD_READ_TIMEOUT", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10s", value_parser = read_timeout)]
+    pub read_timeout: Duration,
+
+    /// Reads at once in each processor; 1 to 1,000
+    #[arg(long, env = "CALLBOARD_READ_CONCURRENCY", global = true, hide_short_help = true, value_name = "COUNT", default_value = "32", value_parser = concurrency)]
+    pub read_concurrency: usize,
+
+    /// Of these, reads at once at one host; 1 to 1,000
+    #[arg(long, env = "CALLBOARD_READ_HOST_CONCURRENCY", global = true, hide_short_help = true, value_name = "COUNT", default_value = "8", value_parser = concurrency)]
+    pub read_host_concurrency: usize,
+
     /// Where `up` and `demo` keep their servers' data and say where they are reached
     #[arg(
         long,
@@ -300,4 +335,18 @@ fn in_range(text: &str, least: Duration, most: Duration, expected: &str) -> Resu
 fn batch_events(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| (1..=10_000).contains(number));
     number.ok_or_else(|| "expected 1 to 10000".to_owned())
+}
+
+fn read_bytes(text: &str) -> Result<usize, String> {
+    let bytes = usize::try_from(parse_bytes(text)?).ok().filter(|bytes| (1 << 10..=64 << 20).contains(bytes));
+    bytes.ok_or_else(|| "expected 1KiB to 64MiB".to_owned())
+}
+
+fn read_timeout(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_millis(100), Duration::from_secs(60), "expected 100ms to 60s")
+}
+
+fn concurrency(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
+    number.ok_or_else(|| "expected 1 to 1000".to_owned())
 }

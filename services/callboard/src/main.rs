@@ -1,6 +1,7 @@
 //! The one executable `callboard`: a subcommand a role, `up` and `demo` with all of them, and the operator's commands.
 
 mod addresses;
+mod catalog_file;
 mod cli;
 mod commands;
 mod config;

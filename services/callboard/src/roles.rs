@@ -1,10 +1,11 @@
 //! Each role with its own connections, from waiting for the servers to the last message that is given back.
 
+use crate::catalog_file;
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::health::Health;
 use bus::{Backoff, Bus, Stop};
-use processor::{Parts, Pipeline};
+use processor::Pipeline;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -67,6 +68,7 @@ pub fn check(role: Role, config: &Config) -> Result<(), Failure> {
     match (&config.nats_url, &config.database_url) {
         (None, _) => Err(no_broker()),
         (_, None) if role.needs_database() => Err(no_database()),
+        _ if role == Role::Processor => catalog_file::parts(config).map(|_| ()),
         _ => Ok(()),
     }
 }
@@ -144,11 +146,11 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
             let attached = processor::attach(&bus, &store, &config.streams, &stop).await;
             context.streams.send_replace(true);
             match attached {
-                Ok(_) => match Pipeline::new(Parts::builtin(), &bus) {
+                Ok(_) => match pipeline(&context.config, &bus) {
                     Ok(pipeline) => {
                         processor::run(bus, store.clone(), pipeline, config, stop).await.map_err(Failure::runtime)
                     }
-                    Err(error) => Err(Failure::runtime(error)),
+                    Err(error) => Err(error),
                 },
                 Err(error) => Err(Failure::runtime(error)),
             }
@@ -164,6 +166,10 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
     };
     store.close().await;
     outcome
+}
+
+fn pipeline(config: &Config, bus: &Bus) -> Result<Pipeline, Failure> {
+    Pipeline::new(catalog_file::parts(config)?, bus).map_err(Failure::usage)
 }
 
 /// Waits for a database that is away. None: stopped before it answered.

@@ -1,10 +1,13 @@
 //! The kinds an installation knows, as data: a JSON Schema for each, and one table of the fields that make relations.
 
 use crate::hash::Hasher;
+use crate::policy::Formats;
 use crate::schema::Schema;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
+
+pub use crate::policy::CustomFormat;
 
 /// The schema of every entity, whatever its kind.
 const ENTITY_SCHEMA: &str = include_str!("../../../schemas/entity/Entity.schema.json");
@@ -34,6 +37,7 @@ pub struct Model {
     entity: Schema,
     kinds: HashMap<String, Vec<KindSchema>>,
     relations: HashMap<String, Vec<RelationField>>,
+    formats: Formats,
     fingerprint: String,
 }
 
@@ -96,12 +100,30 @@ impl Model {
             add_relations(&mut fields, file, text)?;
         }
         let fingerprint = fingerprint(schemas.iter().chain(&relations));
-        Ok(Self { entity, kinds, relations: fields, fingerprint })
+        Ok(Self { entity, kinds, relations: fields, formats: Formats::default(), fingerprint })
+    }
+
+    /// The model with formats of one's own in place of the built-in ones, by name: `api_version`, `kind`, `entity_name`, `namespace`, `label_key`,
+    /// `label_value`, `annotation_key`, `annotation_value`, `tag`.
+    pub fn with_formats(mut self, custom: &BTreeMap<String, CustomFormat>) -> Result<Self, ModelError> {
+        if !custom.is_empty() {
+            let unusable = |problem| ModelError { file: "formats".to_owned(), problem };
+            self.formats = Formats::new(custom).map_err(unusable)?;
+            let mut hasher = Hasher::new();
+            hasher.text(&self.fingerprint);
+            hasher.text(&serde_json::to_string(custom).unwrap_or_default());
+            self.fingerprint = hasher.hex();
+        }
+        Ok(self)
     }
 
     /// Hex of a hash over everything that decides what processing gives: entities processed under another one are due.
     pub fn fingerprint(&self) -> &str {
         &self.fingerprint
+    }
+
+    pub(crate) fn formats(&self) -> &Formats {
+        &self.formats
     }
 
     pub(crate) fn entity(&self) -> &Schema {

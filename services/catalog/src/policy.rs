@@ -2,62 +2,163 @@
 
 use crate::error::ProcessingError;
 use crate::location::js_trim;
+use regex::Regex;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use url::Url;
 
 const SEE: &str = "To learn more about catalog file format, visit: https://github.com/backstage/backstage/blob/master/docs/architecture-decisions/adr002-default-catalog-file-format.md";
 
-/// A format: what it asks for, in words, and whether a text has it.
-struct Format {
-    expected: &'static str,
-    is_valid: fn(&str) -> bool,
+/// A format in place of a built-in one, as configuration has it (Backstage's `setFieldValidators`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomFormat {
+    /// A regular expression that the whole text must match.
+    pub pattern: String,
+    /// The most characters [default: 63].
+    #[serde(default)]
+    pub max_length: Option<usize>,
+    /// What is expected, in words, for the error [default: the pattern].
+    #[serde(default)]
+    pub expected: Option<String>,
 }
 
-const API_VERSION: Format = Format { expected: PREFIX_OR_SUFFIX, is_valid: is_api_version };
-const KIND: Format = Format {
-    expected: "a string that is a sequence of [a-zA-Z][a-z0-9A-Z], at most 63 characters in total",
-    is_valid: is_kind,
-};
-const NAME: Format = Format { expected: OBJECT_NAME, is_valid: is_object_name };
-const NAMESPACE: Format = Format {
-    expected: "a string that is sequences of [a-z0-9] separated by [-], at most 63 characters in total",
-    is_valid: is_dns_label,
-};
-const KEY: Format = Format { expected: PREFIX_OR_SUFFIX, is_valid: is_key };
-const LABEL_VALUE: Format = Format { expected: OBJECT_NAME, is_valid: |text| text.is_empty() || is_object_name(text) };
-const TAG: Format = Format {
-    expected: "a string that is sequences of [a-z0-9+#] separated by [-], at most 63 characters in total",
-    is_valid: is_tag,
-};
-const URL: Format = Format { expected: "a string that is a valid url", is_valid: |text| Url::parse(text).is_ok() };
-const NON_BLANK: Format = Format { expected: "a non empty string", is_valid: |text| !js_trim(text).is_empty() };
+/// A format: what it asks for, in words, and whether a text has it.
+struct Format {
+    expected: Cow<'static, str>,
+    check: Check,
+}
+
+enum Check {
+    BuiltIn(fn(&str) -> bool),
+    Custom { pattern: Regex, max_length: usize },
+}
+
+impl Format {
+    const fn built_in(expected: &'static str, is_valid: fn(&str) -> bool) -> Self {
+        Format { expected: Cow::Borrowed(expected), check: Check::BuiltIn(is_valid) }
+    }
+
+    fn custom(custom: &CustomFormat) -> Result<Self, String> {
+        let pattern = Regex::new(&format!("^(?:{})$", custom.pattern)).map_err(|error| error.to_string())?;
+        let max_length = custom.max_length.unwrap_or(63);
+        let expected = custom.expected.clone();
+        let expected = expected.unwrap_or_else(|| {
+            format!("a string that matches {}, at most {max_length} characters in total", custom.pattern)
+        });
+        Ok(Format { expected: Cow::Owned(expected), check: Check::Custom { pattern, max_length } })
+    }
+
+    fn is_valid(&self, text: &str) -> bool {
+        match &self.check {
+            Check::BuiltIn(is_valid) => is_valid(text),
+            Check::Custom { pattern, max_length } => text.chars().count() <= *max_length && pattern.is_match(text),
+        }
+    }
+}
+
+/// The formats of the fields.
+pub(crate) struct Formats {
+    api_version: Format,
+    kind: Format,
+    entity_name: Format,
+    namespace: Format,
+    label_key: Format,
+    label_value: Format,
+    annotation_key: Format,
+    annotation_value: Format,
+    tag: Format,
+}
+
+impl Default for Formats {
+    /// Backstage's.
+    fn default() -> Self {
+        Formats {
+            api_version: API_VERSION,
+            kind: KIND,
+            entity_name: NAME,
+            namespace: NAMESPACE,
+            label_key: KEY,
+            label_value: LABEL_VALUE,
+            annotation_key: KEY,
+            annotation_value: Format::built_in("a string", |_| true),
+            tag: TAG,
+        }
+    }
+}
+
+impl Formats {
+    /// Backstage's, but for those that are given by name.
+    pub fn new(custom: &BTreeMap<String, CustomFormat>) -> Result<Self, String> {
+        let mut formats = Formats::default();
+        for (name, custom) in custom {
+            let place = match name.as_str() {
+                "api_version" => &mut formats.api_version,
+                "kind" => &mut formats.kind,
+                "entity_name" => &mut formats.entity_name,
+                "namespace" => &mut formats.namespace,
+                "label_key" => &mut formats.label_key,
+                "label_value" => &mut formats.label_value,
+                "annotation_key" => &mut formats.annotation_key,
+                "annotation_value" => &mut formats.annotation_value,
+                "tag" => &mut formats.tag,
+                _ => return Err(format!("{name} is no format; they are {NAMES}")),
+            };
+            *place = Format::custom(custom).map_err(|error| format!("{name}: {error}"))?;
+        }
+        Ok(formats)
+    }
+}
+
+const NAMES: &str =
+    "api_version, kind, entity_name, namespace, label_key, label_value, annotation_key, annotation_value and tag";
+
+const API_VERSION: Format = Format::built_in(PREFIX_OR_SUFFIX, is_api_version);
+const KIND: Format =
+    Format::built_in("a string that is a sequence of [a-zA-Z][a-z0-9A-Z], at most 63 characters in total", is_kind);
+const NAME: Format = Format::built_in(OBJECT_NAME, is_object_name);
+const NAMESPACE: Format = Format::built_in(
+    "a string that is sequences of [a-z0-9] separated by [-], at most 63 characters in total",
+    is_dns_label,
+);
+const KEY: Format = Format::built_in(PREFIX_OR_SUFFIX, is_key);
+const LABEL_VALUE: Format = Format::built_in(OBJECT_NAME, |text| text.is_empty() || is_object_name(text));
+const TAG: Format = Format::built_in(
+    "a string that is sequences of [a-z0-9+#] separated by [-], at most 63 characters in total",
+    is_tag,
+);
+const URL: Format = Format::built_in("a string that is a valid url", |text| Url::parse(text).is_ok());
+const NON_BLANK: Format = Format::built_in("a non empty string", |text| !js_trim(text).is_empty());
 const PREFIX_OR_SUFFIX: &str = "a valid prefix and/or suffix";
 const OBJECT_NAME: &str =
     "a string that is sequences of [a-zA-Z0-9] separated by any of [-_.], at most 63 characters in total";
 
 /// Checks every field that has a format, in Backstage's order; the first that is not valid is the error. The shape (strings, lists) was checked before.
-pub(crate) fn check_formats(entity: &Map<String, Value>) -> Result<(), ProcessingError> {
+pub(crate) fn check_formats(formats: &Formats, entity: &Map<String, Value>) -> Result<(), ProcessingError> {
     let empty = Map::new();
     let metadata = object(entity, "metadata").unwrap_or(&empty);
-    require("apiVersion", text(entity, "apiVersion"), &API_VERSION)?;
-    require("kind", text(entity, "kind"), &KIND)?;
-    require("metadata.name", text(metadata, "name"), &NAME)?;
-    require("metadata.namespace", text(metadata, "namespace"), &NAMESPACE)?;
+    require("apiVersion", text(entity, "apiVersion"), &formats.api_version)?;
+    require("kind", text(entity, "kind"), &formats.kind)?;
+    require("metadata.name", text(metadata, "name"), &formats.entity_name)?;
+    require("metadata.namespace", text(metadata, "namespace"), &formats.namespace)?;
     for (key, value) in object(metadata, "labels").unwrap_or(&empty) {
-        require(&format!("labels.{key}"), Some(key), &KEY)?;
-        require(&format!("labels.{key}"), value.as_str(), &LABEL_VALUE)?;
+        require(&format!("labels.{key}"), Some(key), &formats.label_key)?;
+        require(&format!("labels.{key}"), value.as_str(), &formats.label_value)?;
     }
-    for key in object(metadata, "annotations").unwrap_or(&empty).keys() {
-        require(&format!("annotations.{key}"), Some(key), &KEY)?;
+    for (key, value) in object(metadata, "annotations").unwrap_or(&empty) {
+        require(&format!("annotations.{key}"), Some(key), &formats.annotation_key)?;
+        require(&format!("annotations.{key}"), value.as_str(), &formats.annotation_value)?;
     }
     for (index, tag) in items(metadata, "tags").iter().enumerate() {
-        require(&format!("tags.{index}"), tag.as_str(), &TAG)?;
+        require(&format!("tags.{index}"), tag.as_str(), &formats.tag)?;
     }
     for (index, link) in items(metadata, "links").iter().enumerate() {
         let link = link.as_object().unwrap_or(&empty);
         require(&format!("links.{index}.url"), text(link, "url"), &URL)?;
         require(&format!("links.{index}.title"), text(link, "title"), &NON_BLANK)?;
-        require(&format!("links.{index}.icon"), text(link, "icon"), &NAME)?;
+        require(&format!("links.{index}.icon"), text(link, "icon"), &formats.entity_name)?;
     }
     Ok(())
 }
@@ -75,10 +176,10 @@ fn items<'a>(map: &'a Map<String, Value>, key: &str) -> &'a [Value] {
 }
 
 fn require(field: &str, value: Option<&str>, format: &Format) -> Result<(), ProcessingError> {
-    let Some(value) = value.filter(|value| !(format.is_valid)(value)) else {
+    let Some(value) = value.filter(|value| !format.is_valid(value)) else {
         return Ok(());
     };
-    let expected = format.expected;
+    let expected = &format.expected;
     Err(ProcessingError::new(
         "Error",
         format!("\"{field}\" is not valid; expected {expected} but found \"{value}\". {SEE}"),
@@ -143,10 +244,10 @@ mod tests {
 
     fn check(format: &Format, valid: &[&str], invalid: &[&str]) {
         for text in valid {
-            assert!((format.is_valid)(text), "{text:?} is {}", format.expected);
+            assert!(format.is_valid(text), "{text:?} is {}", format.expected);
         }
         for text in invalid {
-            assert!(!(format.is_valid)(text), "{text:?} is not {}", format.expected);
+            assert!(!format.is_valid(text), "{text:?} is not {}", format.expected);
         }
     }
 
@@ -221,9 +322,33 @@ mod tests {
     }
 
     #[test]
+    fn formats_of_ones_own() {
+        let custom = |name: &str, pattern: &str| {
+            let custom = CustomFormat { pattern: pattern.to_owned(), max_length: Some(5), expected: None };
+            Formats::new(&BTreeMap::from([(name.to_owned(), custom)]))
+        };
+        let formats = custom("tag", "[A-Z]+|é").expect("usable");
+        let tagged = |tag: &str| {
+            let entity = serde_json::json!({"metadata": {"tags": [tag]}});
+            check_formats(&formats, entity.as_object().expect("an object")).map_err(|error| error.message)
+        };
+        assert_eq!(tagged("JAVA"), Ok(()));
+        assert_eq!(tagged("é"), Ok(()));
+        for wrong in ["java", "JAVA1", "A\nB", "TOOLONG"] {
+            assert!(tagged(wrong).is_err(), "{wrong}");
+        }
+        let expected = "expected a string that matches [A-Z]+|é, at most 5 characters in total but found \"java\"";
+        assert!(tagged("java").expect_err("lower case").contains(expected));
+        assert!(custom("tag", "(").is_err());
+        assert!(
+            custom("tags", "a").err().expect("no such format").starts_with("tags is no format; they are api_version,")
+        );
+    }
+
+    #[test]
     fn the_first_field_that_is_not_valid_is_named() {
         let entity = serde_json::json!({"apiVersion": "v1", "kind": "K", "metadata": {"name": "a", "labels": {"b": "c d"}, "tags": ["A"]}});
-        let error = check_formats(entity.as_object().expect("an object")).expect_err("not valid");
+        let error = check_formats(&Formats::default(), entity.as_object().expect("an object")).expect_err("not valid");
         assert_eq!(error.field.as_deref(), Some("labels.b"));
         assert_eq!(
             error.to_string(),

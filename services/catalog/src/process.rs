@@ -119,7 +119,7 @@ fn policies(model: &Model, entity: Map<String, Value>) -> Result<Map<String, Val
             return Err(ProcessingError::new("Error", message).at(format!("/{key}")));
         }
     }
-    policy::check_formats(&entity)?;
+    policy::check_formats(model.formats(), &entity)?;
     Ok(entity)
 }
 

@@ -147,7 +147,7 @@ async fn serve(listener: TcpListener, root: std::path::PathBuf, answered: Arc<Mu
     }
 }
 
-fn entity(kind: &str, name: &str, location: &str, spec: Value) -> Value {
+pub(crate) fn entity(kind: &str, name: &str, location: &str, spec: Value) -> Value {
     json!({
         "apiVersion": "backstage.io/v1alpha1", "kind": kind, "spec": spec,
         "metadata": {"name": name, "annotations": {

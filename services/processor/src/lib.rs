@@ -17,6 +17,8 @@ mod evaluate;
 mod evaluate_test;
 mod event;
 mod external;
+#[cfg(test)]
+mod external_test;
 mod metrics;
 #[cfg(test)]
 mod order_test;

@@ -1,5 +1,6 @@
 //! `callboard publish`: entities from files, checked by the rules of processing before they go.
 
+use crate::catalog_file;
 use crate::cli::PublishArgs;
 use crate::config::{Config, Output};
 use crate::failure::{Failure, tell};
@@ -8,7 +9,6 @@ use crate::operator::{self, Operator, refused};
 use crate::output::{self, Table};
 use crate::publishing::{self, Publisher};
 use api::v1::GetEntityRequest;
-use catalog::process::Model;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use std::io::Write;
@@ -26,7 +26,7 @@ const AGAIN: Duration = Duration::from_millis(50);
 /// [`Failure::Told`] when something was bad, each said with file, document, line and field.
 pub fn run(config: &Config, args: &PublishArgs) -> Result<(), Failure> {
     let sources = input::read(&args.paths)?;
-    let model = Model::builtin();
+    let model = catalog_file::model(config)?;
     let subject = format!("{}.events.{}", config.installation(), bus::encode_token(&args.provider));
     let (mut good, mut bad) = (Vec::new(), Vec::new());
     for source in &sources {
