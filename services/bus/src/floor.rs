@@ -85,7 +85,7 @@ pub async fn strays_through(bus: &Bus, after: u64, through: u64) -> Result<u64, 
 }
 
 fn stray_reason(names: &Names, subject: &str) -> Option<String> {
-    let known = "upsert, delete, refresh, import or snapshot";
+    let known = "upsert, delete, refresh, remove, import or snapshot";
     match names.parse_event(subject) {
         None => Some(format!(
             "subject {subject}: expected {}.events.<provider>.<operation>, the operation one of {known}",

@@ -9,7 +9,7 @@ pub struct Names {
 }
 
 impl Names {
-    /// Durable consumer of the fresh lane of events: upsert, delete, refresh.
+    /// Durable consumer of the fresh lane of events: upsert, delete, refresh, remove.
     pub const PROCESSOR: &str = "processor";
     /// Durable consumer of the bulk lane of events: import, snapshot.
     pub const PROCESSOR_BULK: &str = "processor-bulk";
@@ -19,8 +19,10 @@ impl Names {
     pub const LOCATION_READER: &str = "location-reader";
     /// Durable consumer of the bulk lane of stitch requests.
     pub const STITCHER_BULK: &str = "stitcher-bulk";
+    /// The provider's name under which an operator removes entities; nobody else does.
+    pub const OPERATOR: &str = "operator";
     /// Operations of the fresh lane.
-    pub const FRESH_OPERATIONS: [&str; 3] = ["upsert", "delete", "refresh"];
+    pub const FRESH_OPERATIONS: [&str; 4] = ["upsert", "delete", "refresh", "remove"];
     /// Operations of the bulk lane.
     pub const BULK_OPERATIONS: [&str; 2] = ["import", "snapshot"];
 

@@ -75,6 +75,9 @@ pub enum Command {
     /// Withdraw a provider's claims on entities
     #[command(after_help = DELETE)]
     Delete(DeleteArgs),
+    /// Remove entities, whoever claims them; what still emits one brings it back, as a new one
+    #[command(after_help = REMOVE)]
+    Remove(RemoveArgs),
     /// Show one entity
     #[command(after_help = GET)]
     Get(GetArgs),
@@ -119,6 +122,17 @@ pub struct PublishArgs {
     #[arg(long)]
     pub check: bool,
     /// Wait until a reader shows them, five minutes at most
+    #[arg(long)]
+    pub wait: bool,
+}
+
+/// What is removed.
+#[derive(Args)]
+pub struct RemoveArgs {
+    /// Entity refs: kind:namespace/name, the namespace `default` where it is left out
+    #[arg(required = true, value_name = "REF")]
+    pub refs: Vec<String>,
+    /// Wait until a reader shows it, five minutes at most
     #[arg(long)]
     pub wait: bool,
 }
@@ -209,6 +223,13 @@ const PUBLISH: &str = "Examples:
 
 A document that breaks a rule is told with file, line and field; the others are published all the same, and the exit code is 1.
 Up to 50 entities go as upserts; more go as imports, which wait behind every fresh change.";
+
+const REMOVE: &str = "Examples:
+  callboard remove location:default/old-repo            its claims go, and what only it emitted after it
+  callboard remove component:default/web --wait         until no reader shows it any more, or it is there again as a new one
+
+A provider's claim comes back when the provider publishes it again. An entity that a Location still emits comes back as soon as that is read again,
+which is at once, with a new uid. To withdraw one provider's claim only, use `callboard delete`.";
 
 const DELETE: &str = "Examples:
   callboard delete component:default/web

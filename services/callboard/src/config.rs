@@ -160,6 +160,29 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_READ_HOST_CONCURRENCY", global = true, hide_short_help = true, value_name = "COUNT", default_value = "8", value_parser = concurrency)]
     pub read_host_concurrency: usize,
 
+    /// What becomes of an entity that nothing emits any more: `delete` it when the grace period is over, or `keep` it, marked as an orphan
+    #[arg(
+        long,
+        env = "CALLBOARD_ORPHAN_STRATEGY",
+        global = true,
+        hide_short_help = true,
+        value_enum,
+        default_value = "delete"
+    )]
+    pub orphan_strategy: OrphanStrategy,
+
+    /// How long an orphan stays before it is deleted; 0s to 30d
+    #[arg(long, env = "CALLBOARD_ORPHAN_GRACE", global = true, hide_short_help = true, value_name = "DURATION", default_value = "30s", value_parser = orphan_grace)]
+    pub orphan_grace: Duration,
+
+    /// How long after a read of what an entity needs from outside it is time for the next, a tenth more or less; 1s to 30d
+    #[arg(long, env = "CALLBOARD_READ_INTERVAL", global = true, hide_short_help = true, value_name = "DURATION", default_value = "150s", value_parser = read_interval)]
+    pub read_interval: Duration,
+
+    /// Entities that a processor begins to read again in a second because it is time, at most; 1 to 10,000
+    #[arg(long, env = "CALLBOARD_READ_RATE", global = true, hide_short_help = true, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub read_rate: u32,
+
     /// Where `up` and `demo` keep their servers' data and say where they are reached
     #[arg(
         long,
@@ -189,6 +212,15 @@ pub enum LogFormat {
     Json,
 }
 
+/// What becomes of an entity that nothing emits any more (Backstage's `orphanStrategy`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OrphanStrategy {
+    /// It is deleted.
+    Delete,
+    /// It stays, marked.
+    Keep,
+}
+
 /// How a command writes what it found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
@@ -214,6 +246,20 @@ impl Config {
             stitch_bytes: self.stitch_max_bytes,
             ack_wait: self.ack_wait,
             ..bus::Limits::default()
+        }
+    }
+
+    /// What is read outside, and what comes of it.
+    pub fn reads(&self) -> processor::ReadsConfig {
+        processor::ReadsConfig {
+            interval: self.read_interval,
+            scheduled_per_second: self.read_rate,
+            orphans: match self.orphan_strategy {
+                OrphanStrategy::Delete => processor::OrphanStrategy::Delete,
+                OrphanStrategy::Keep => processor::OrphanStrategy::Keep,
+            },
+            orphan_grace: self.orphan_grace,
+            ..processor::ReadsConfig::default()
         }
     }
 
@@ -325,6 +371,14 @@ fn keep_events(text: &str) -> Result<Duration, String> {
         Duration::from_secs(30 * 86_400),
         "expected 2m to 30d: the broker knows a repeated publish for two minutes, by the event that it still has",
     )
+}
+
+fn orphan_grace(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::ZERO, Duration::from_secs(30 * 86_400), "expected 0s to 30d")
+}
+
+fn read_interval(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(1), Duration::from_secs(30 * 86_400), "expected 1s to 30d")
 }
 
 fn in_range(text: &str, least: Duration, most: Duration, expected: &str) -> Result<Duration, String> {

@@ -44,6 +44,7 @@ fn run(config: &config::Config, command: Command) -> Result<(), Failure> {
         Command::Reader => commands::role::run(config, Role::Reader),
         Command::Publish(args) => commands::publish::run(config, &args),
         Command::Delete(args) => commands::delete::run(config, &args),
+        Command::Remove(args) => commands::delete::remove(config, &args),
         Command::Get(args) => commands::get::run(config, &args),
         Command::List(args) => commands::list::run(config, &args),
         Command::Status => commands::status::run(config),

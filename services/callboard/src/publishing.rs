@@ -38,16 +38,15 @@ pub async fn publish(
     send(bus, &subject, publisher.location_key.as_deref(), &payloads, (batch, done)).await
 }
 
-/// Publishes deletions of refs; gives the sequence of each.
+/// Publishes deletions of refs, or their removals, under a subject; gives the sequence of each.
 ///
 /// # Errors
 /// As [`publish`].
-pub async fn delete(bus: &Bus, provider: &str, refs: &[String]) -> Result<Vec<u64>, Failure> {
-    let subject = bus.names().event(provider, "delete");
+pub async fn delete(bus: &Bus, subject: &str, refs: &[String]) -> Result<Vec<u64>, Failure> {
     let bodies: Vec<Vec<u8>> =
         refs.iter().map(|name| serde_json::json!({"entityRef": name}).to_string().into_bytes()).collect();
     let payloads: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-    send(bus, &subject, None, &payloads, (1, &|_| ())).await
+    send(bus, subject, None, &payloads, (1, &|_| ())).await
 }
 
 async fn send(

@@ -141,8 +141,12 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
     let streams = config.stream_limits();
     let outcome = match role {
         Role::Processor => {
-            let config =
-                processor::Config { batch_events: config.batch_events, streams, ..processor::Config::default() };
+            let config = processor::Config {
+                batch_events: config.batch_events,
+                streams,
+                reads: config.reads(),
+                ..processor::Config::default()
+            };
             let attached = processor::attach(&bus, &store, &config.streams, &stop).await;
             context.streams.send_replace(true);
             match attached {

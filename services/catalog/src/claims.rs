@@ -102,10 +102,29 @@ impl Claim {
         }
     }
 
+    /// Inserts an emission in place of one of the same revision; behind a withdrawal of that revision, which may be an operator's removal, it begins anew.
+    fn replace(&mut self, mut head: Head) {
+        let mut place = self.heads.partition_point(|known| known.revision <= head.revision);
+        let replaced = place.checked_sub(1).map(|last| &self.heads[last]);
+        if let Some(Head { operation, .. }) = replaced.filter(|known| known.revision == head.revision) {
+            let begins_anew = *operation == Operation::Withdrawal && head.operation != Operation::Withdrawal;
+            if let (Operation::Claim { good: true, .. }, Operation::Claim { good, .. }) =
+                (operation, &mut head.operation)
+            {
+                *good = true;
+            }
+            if !begins_anew {
+                place -= 1;
+                self.heads.remove(place);
+            }
+        }
+        self.heads.insert(place, head);
+    }
+
     /// The newest event is told to be good after all: what it needed from outside was read.
     fn succeed(&mut self) {
         let Some(newest) = self.standing().map(|standing| standing.newest) else { return };
-        let head = self.heads.iter_mut().find(|head| head.revision == newest);
+        let head = self.heads.iter_mut().rfind(|head| head.revision == newest);
         match (head.map(|head| &mut head.operation), &mut self.settled) {
             (Some(Operation::Claim { good, .. }), _) => *good = true,
             (_, Some(settled)) => settled.good = Some(newest),
@@ -135,6 +154,9 @@ fn apply(before: Option<Standing>, head: &Head) -> Option<Standing> {
     })
 }
 
+/// Under which an operator's removals stand among the claims; it claims nothing.
+pub const REMOVALS: &str = "removal:";
+
 /// What became of an inserted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -159,25 +181,39 @@ impl Claims {
         if head.revision <= floor {
             return Inserted::Duplicate;
         }
+        let removals = self.by_source.get(REMOVALS).map_or(&[][..], |claim| &claim.heads).to_vec();
         let claim = self.by_source.entry(source.to_owned()).or_default();
-        if claim.insert(head) { Inserted::New } else { Inserted::Duplicate }
+        if !claim.insert(head) {
+            return Inserted::Duplicate;
+        }
+        // What comes late is removed by what was meant to remove it.
+        for removal in removals {
+            claim.insert(removal);
+        }
+        Inserted::New
+    }
+
+    /// Withdraws every source's claim as of this revision, also those that come late (Backstage's deletion of an entity by its uid). What is claimed after
+    /// it stands.
+    pub fn remove(&mut self, revision: Revision, floor: Revision) -> Inserted {
+        let head = Head { revision, operation: Operation::Withdrawal };
+        let inserted = self.insert(REMOVALS, head.clone(), floor);
+        if inserted == Inserted::New {
+            for claim in self.by_source.values_mut() {
+                claim.insert(head.clone());
+            }
+        }
+        inserted
     }
 
     /// Takes what a parent entity emits. Its emissions come one after the other in the order of their revisions, though long after the
     /// floor has passed these; what it said of the same revision is replaced, but for good content that is followed by what is not good (yet).
-    pub fn emit(&mut self, source: &str, mut head: Head, floor: Revision) {
+    pub fn emit(&mut self, source: &str, head: Head, floor: Revision) {
         self.settle(floor);
         let is_present = self.by_source.values().any(|claim| claim.settled.is_some());
         let claim = self.by_source.entry(source.to_owned()).or_default();
-        while let Some(replaced) = claim.heads.pop_if(|earlier| earlier.revision >= head.revision) {
-            if let (Operation::Claim { good: true, .. }, Operation::Claim { good, .. }) =
-                (replaced.operation, &mut head.operation)
-            {
-                *good = true;
-            }
-        }
         if head.revision > floor {
-            claim.heads.push(head);
+            claim.replace(head);
             return;
         }
         claim.settled = apply(claim.settled.take(), &head);
@@ -341,6 +377,31 @@ mod tests {
         assert_eq!((source, standing.released, standing.since), ("a", false, Some(1)));
         claims.settle(9);
         assert_eq!(claims.born(), Some(1));
+    }
+
+    #[test]
+    fn a_removal_withdraws_what_came_before_it_however_late_it_comes() {
+        let mut expected = claims("a+ b+K e+K");
+        assert_eq!(expected.remove(4, 0), Inserted::New);
+        assert_eq!(expected.remove(4, 0), Inserted::Duplicate);
+        assert_eq!((expected.winner(), expected.born()), (None, None));
+        let mut late = Claims::default();
+        late.remove(4, 0);
+        for (revision, source, event) in [(2, "b", "+K"), (3, "e", "+K"), (1, "a", "+")] {
+            late.insert(source, head(revision, event), 0);
+        }
+        assert_eq!(late, expected);
+        // What emits it reads again, because of the removal: a new incarnation, on either side of the floor.
+        for floor in [3, 4, 9] {
+            let mut again = expected.clone();
+            again.emit("e", head(4, "!K"), floor);
+            assert_eq!((again.winner().map(|(source, _)| source), again.born()), (Some("e"), Some(4)), "floor {floor}");
+            again.succeed("e");
+            assert_eq!(again.winner().and_then(|(_, standing)| standing.good), Some(4), "floor {floor}");
+        }
+        // One that was on its way comes to nothing.
+        expected.emit("e", head(3, "+L"), 3);
+        assert_eq!(expected.winner(), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What a batch of events does to the claims it was locked with: a pure function, from rows and events to a plan of writes.
 
 use crate::event::{Change, Event, Processed, Read, Upsert};
-use catalog::claims::{Claim, Claims, Head, Inserted, Operation, Revision, Standing};
+use catalog::claims::{Claim, Claims, Head, Inserted, Operation, REMOVALS, Revision, Standing};
 use catalog::entity;
 use catalog::process::{Model, Relation, process};
 use serde_json::{Map, Value};
@@ -32,13 +32,24 @@ pub(crate) struct Plan {
     pub reads_again: Vec<(i64, String)>,
     /// Removals that are to go on.
     pub cascade: Vec<(i64, Step)>,
-    /// Refs whose refresh was asked, with what emits them; and the revision of the newest ask.
-    pub refreshed: (BTreeSet<String>, Revision),
+    /// Refs that are to be read again.
+    pub refreshed: Refreshed,
     pub lowest_revision: Revision,
     pub changed: u64,
     pub unchanged: u64,
     pub errors: u64,
     pub duplicates: u64,
+}
+
+/// Refs that are to be read again.
+#[derive(Default)]
+pub(crate) struct Refreshed {
+    /// Those whose refresh was asked, with what emits them.
+    pub refs: BTreeSet<String>,
+    /// What emits entities that were removed: what was noted of them is forgotten.
+    pub in_full: BTreeSet<String>,
+    /// Of the newest event that asks.
+    pub revision: Revision,
 }
 
 /// One entity while it is decided on.
@@ -59,6 +70,8 @@ struct Entity {
     is_claimed: bool,
     /// A parent has let go of it while others claimed it.
     is_let_go: bool,
+    /// Of an operator's removal.
+    removed_at: Option<Revision>,
 }
 
 /// Decides what the events do. The rows are locked, and the floor was read after that.
@@ -85,6 +98,7 @@ pub(crate) fn decide(
             refresh: false,
             is_claimed: false,
             is_let_go: false,
+            removed_at: None,
         };
         found.push(entity);
     }
@@ -135,6 +149,10 @@ fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, 
             plan.lowest_revision = plan.lowest_revision.min(revision);
             plan.unchanged += 1;
             return refresh(entity, revision, plan);
+        }
+        Change::Remove => {
+            plan.lowest_revision = plan.lowest_revision.min(revision);
+            return remove(entity, revision, floor, plan);
         }
         Change::Read(read) => return insert_read(entity, index, event, read, plan),
     };
@@ -196,10 +214,33 @@ fn release(entity: &mut Entity, source: &str, before: Option<&Standing>) -> Opti
 /// Asks for the entity to be read again, and what emits it, for that is where its content comes from.
 fn refresh(entity: &mut Entity, revision: Revision, plan: &mut Plan) {
     entity.refresh |= entity.row.winner.is_some();
-    let (refs, newest) = &mut plan.refreshed;
-    *newest = revision.max(*newest);
-    refs.insert(entity.row.entity_ref.clone());
-    refs.extend(entity.claims.by_source.keys().filter_map(|source| Some(source.strip_prefix(EMITTED_BY)?.to_owned())));
+    let refreshed = &mut plan.refreshed;
+    refreshed.revision = revision.max(refreshed.revision);
+    refreshed.refs.insert(entity.row.entity_ref.clone());
+    refreshed.refs.extend(parents(entity));
+}
+
+fn parents(entity: &Entity) -> impl Iterator<Item = String> {
+    entity.claims.by_source.keys().filter_map(|source| Some(source.strip_prefix(EMITTED_BY)?.to_owned()))
+}
+
+/// Withdraws every claim. Delivered again, it asks again for what emits the entity to be read.
+fn remove(entity: &mut Entity, revision: Revision, floor: Revision, plan: &mut Plan) {
+    let refreshed = &mut plan.refreshed;
+    refreshed.revision = revision.max(refreshed.revision);
+    refreshed.in_full.extend(parents(entity));
+    let before: Vec<(String, Option<Standing>)> =
+        entity.claims.by_source.iter().map(|(source, claim)| (source.clone(), claim.standing())).collect();
+    if entity.claims.remove(revision, floor) == Inserted::Duplicate {
+        plan.duplicates += 1;
+        entity.claims.by_source.retain(|_, claim| !claim.is_forgettable());
+        return;
+    }
+    plan.changed += 1;
+    for (source, standing) in before.into_iter().chain([(REMOVALS.to_owned(), None)]) {
+        entity.before.entry(source.clone()).or_insert(standing);
+    }
+    entity.removed_at = Some(revision);
 }
 
 /// A read belongs to the claim if that still has the content for which it was read.
@@ -318,7 +359,10 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
     let revision = match (&winner, changed) {
         (_, false) => row.revision,
         (Some((_, standing)), true) => standing.newest,
-        (None, true) => entity.inserted.keys().map(|(_, revision)| *revision).max().unwrap_or(row.revision),
+        (None, true) => {
+            let inserted = entity.inserted.keys().map(|(_, revision)| *revision).max();
+            inserted.into_iter().chain(entity.removed_at).max().unwrap_or(row.revision)
+        }
     };
     if changed || entity.refresh {
         plan.to_stitch.insert(row.id);
@@ -356,7 +400,9 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
 /// What follows for others, or for the entity itself, from a source that has withdrawn.
 fn next_step(entity: &Entity, is_gone: bool) -> Option<Step> {
     if is_gone {
-        return entity.row.emitted.filter(|_| entity.row.winner.is_some()).map(|_| Step::Children);
+        // One that was removed comes back if something emits it, and then says what becomes of what it emits.
+        let step = if entity.removed_at.is_some() { Step::LetGo } else { Step::Children };
+        return entity.row.emitted.filter(|_| entity.row.winner.is_some()).map(|_| step);
     }
     let standing = |source: &String| entity.claims.by_source.get(source).and_then(|claim| claim.standing());
     let is_withdrawn = entity.before.iter().any(|(source, before)| before.is_some() && standing(source).is_none());

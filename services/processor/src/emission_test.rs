@@ -38,7 +38,7 @@ impl Site {
         std::fs::write(self.directory.path().join(name), documents.join("\n---\n")).expect("a file");
     }
 
-    /// A provider's event: `+word` upsert, `-ref` delete, `*ref` refresh, `#file` refresh of the file's key.
+    /// A provider's event: `+word` upsert, `-ref` delete, `*ref` refresh, `/ref` removal by an operator, `#file` refresh of the file's key.
     async fn event(&self, provider: &str, what: &str) {
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed) + 1;
         self.event_at(sequence, provider, what).await;
@@ -58,6 +58,7 @@ impl Site {
             }
             "-" => (entity_ref, Change::Delete),
             "*" => (entity_ref, Change::Refresh),
+            "/" => (entity_ref, Change::Remove),
             _ => {
                 let key = format!("file:{}/{entity_ref}", self.directory.path().display());
                 self.processor.store.ask_keys(&[key], sequence as i64).await.expect("the database answers");
@@ -69,6 +70,21 @@ impl Site {
         let (plan, request) = self.processor.decide_and_commit("fresh", &[&event]).await.expect("it commits");
         self.processor.after_commit("fresh", &plan, request).await;
         self.processor.ask_for_reads(&plan, &[], &[]).await.expect("the database answers");
+    }
+
+    /// See [`check`].
+    async fn run(&self, steps: &str) {
+        for (number, step) in steps.split(';').map(str::trim).enumerate() {
+            if let Some(expected) = step.strip_prefix('=') {
+                self.settle().await;
+                assert_eq!(self.shown().await, expected.trim(), "at step {number} of {steps}");
+            } else if let Some((name, words)) = step.split_once(".yaml: ") {
+                self.file(&format!("{name}.yaml"), words);
+            } else {
+                let (provider, event) = step.split_once(' ').expect("a provider and an event");
+                self.event(provider, event).await;
+            }
+        }
     }
 
     /// Reads all that is due, and goes on with every removal, until nothing is left to do.
@@ -128,18 +144,7 @@ fn document(word: &str) -> Value {
 
 /// Steps, separated by `;`: `file=words` writes a file, `p event` is a provider's event, `= words` settles and says what is shown then.
 async fn check(orphans: OrphanStrategy, steps: &str) {
-    let site = Site::new(orphans).await;
-    for (number, step) in steps.split(';').map(str::trim).enumerate() {
-        if let Some(expected) = step.strip_prefix('=') {
-            site.settle().await;
-            assert_eq!(site.shown().await, expected.trim(), "at step {number} of {steps}");
-        } else if let Some((name, words)) = step.split_once(".yaml: ") {
-            site.file(&format!("{name}.yaml"), words);
-        } else {
-            let (provider, event) = step.split_once(' ').expect("a provider and an event");
-            site.event(provider, event).await;
-        }
-    }
+    Site::new(orphans).await.run(steps).await;
 }
 
 #[tokio::test]
@@ -316,4 +321,31 @@ async fn the_watermark_waits_for_removals() {
     assert_eq!(site.processor.store.watermark().await.unwrap(), 1, "their deletion is not stitched");
     site.settle().await;
     assert_eq!(stitched().await, 9);
+}
+
+/// What an operator removes comes back as a new entity if something still emits it; what that emits stays.
+#[tokio::test]
+async fn an_operator_removes_an_entity() {
+    for (steps, removed, kept) in [
+        ("a.yaml: a; p +>root=a.yaml", "component:default/a", "location:default/root"),
+        ("m.yaml: >m=a.yaml; a.yaml: a; p +>root=m.yaml", "location:default/m", "component:default/a"),
+    ] {
+        let mut site = Site::new(OrphanStrategy::Delete).await;
+        site.processor.config.reads.orphan_grace = Duration::from_secs(60);
+        site.run(steps).await;
+        site.settle().await;
+        let before = (site.born(removed).await, site.born(kept).await);
+        site.event("operator", &format!("/{removed}")).await;
+        assert_eq!(site.born(removed).await, None, "it is gone until it is read again");
+        site.settle().await;
+        let after = (site.born(removed).await, site.born(kept).await);
+        assert!(after.0.is_some() && after.0 != before.0, "{removed} is a new one: {before:?}, {after:?}");
+        assert_eq!(after.1, before.1, "{kept}");
+    }
+    check(
+        OrphanStrategy::Delete,
+        "a.yaml: a; p +>root=a.yaml; p +b; = a b root; operator /component:default/b; = a root; p +b; = a b root",
+    )
+    .await;
+    check(OrphanStrategy::Delete, "a.yaml: a; p +>root=a.yaml; = a root; operator /location:default/root; =").await;
 }

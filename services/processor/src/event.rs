@@ -60,6 +60,8 @@ pub(crate) enum Change {
     Delete,
     /// Read again what it comes from, and stitch it again; its claims stay as they are.
     Refresh,
+    /// An operator removes it, whoever claims it; what emits it is read again.
+    Remove,
     /// A parent entity has stopped emitting it.
     Release,
     /// What its claim needed from outside was read.
@@ -165,6 +167,10 @@ pub(crate) fn load(item: &Item, names: &Names, pipeline: &Pipeline, limits: &Lim
             Ok(None) => parse_ref(item.payload()).map(|entity_ref| (entity_ref, Change::Refresh)),
             Err(reason) => Err(reason),
         },
+        "remove" if provider == Names::OPERATOR => {
+            parse_ref(item.payload()).map(|entity_ref| (entity_ref, Change::Remove))
+        }
+        "remove" => Err(format!("provider {provider} may not remove what others claim: expected {}", Names::OPERATOR)),
         other => Err(format!("operation {other}: this version of Callboard does not know it")),
     };
     match parsed {

@@ -229,11 +229,13 @@ impl Processor {
 
     /// Makes due what the batch's refreshes name. Done again after a crash, it changes nothing.
     async fn ask_for_reads(&self, plan: &Plan, items: &[Item], loaded: &[Loaded]) -> Result<(), store::Error> {
-        let (refs, revision) = &plan.refreshed;
+        let refreshed = &plan.refreshed;
         let mut asked = 0;
-        if !refs.is_empty() {
-            let refs: Vec<String> = refs.iter().cloned().collect();
-            asked += self.store.ask_reads(&refs, *revision).await?;
+        for (refs, in_full) in [(&refreshed.in_full, true), (&refreshed.refs, false)] {
+            if !refs.is_empty() {
+                let refs: Vec<String> = refs.iter().cloned().collect();
+                asked += self.store.ask_reads(&refs, refreshed.revision, in_full).await?;
+            }
         }
         for (item, loaded) in items.iter().zip(loaded) {
             let Loaded::Keys(keys) = loaded else { continue };

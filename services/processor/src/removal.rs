@@ -48,7 +48,7 @@ pub(crate) async fn turn(processor: &Processor) -> Result<usize, store::Error> {
     let cascades = processor.store.cascades(100).await?;
     for cascade in &cascades {
         match cascade.step {
-            Step::Children => withdraw_children(processor, cascade).await?,
+            Step::Children | Step::LetGo => withdraw_children(processor, cascade).await?,
             Step::Held | Step::Orphan => look_for_holders(processor, cascade).await?,
         }
     }
@@ -68,7 +68,10 @@ async fn withdraw_children(processor: &Processor, cascade: &Cascade) -> Result<(
         locked.merge.drop_cascade(cascade).await?;
         return locked.commit(processor, &[], cascade.revision).await;
     }
-    let events = locked.withdrawals(cascade.revision, |row| row.source == source);
+    let mut events = locked.withdrawals(cascade.revision, |row| row.source == source);
+    if cascade.step == Step::LetGo {
+        events.iter_mut().for_each(|event| event.change = Change::Release);
+    }
     locked.commit(processor, &events, cascade.revision).await
 }
 

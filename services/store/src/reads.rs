@@ -135,8 +135,9 @@ impl Store {
     }
 
     /// Makes every claim on these entities due that needs outside reads; gives how many. Asked twice under one revision, it is done once.
-    pub async fn ask_reads(&self, refs: &[String], revision: Revision) -> Result<u64, Error> {
-        let statement = sqlx::query(include_str!("sql/ask_reads.sql")).bind(refs).bind(revision);
+    /// In full: what earlier reads noted is forgotten.
+    pub async fn ask_reads(&self, refs: &[String], revision: Revision, in_full: bool) -> Result<u64, Error> {
+        let statement = sqlx::query(include_str!("sql/ask_reads.sql")).bind(refs).bind(revision).bind(in_full);
         Ok(statement.execute(&self.pool).await?.rows_affected())
     }
 

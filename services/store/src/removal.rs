@@ -12,6 +12,8 @@ const ANCESTORS: i64 = 10_000;
 pub enum Step {
     /// The entity is gone: what it emitted is to be withdrawn.
     Children,
+    /// The entity was removed by an operator: what it emitted is let go.
+    LetGo,
     /// The entity goes too unless it is reached from a provider.
     Held,
     /// The entity becomes an orphan unless it is reached from a provider.
@@ -22,6 +24,7 @@ impl Step {
     fn name(self) -> &'static str {
         match self {
             Step::Children => "children",
+            Step::LetGo => "let go",
             Step::Held => "held",
             Step::Orphan => "orphan",
         }
@@ -60,6 +63,7 @@ impl Store {
         let cascade = |(entity_id, entity_ref, step, revision): (i64, String, String, i64)| {
             let step = match step.as_str() {
                 "children" => Step::Children,
+                "let go" => Step::LetGo,
                 "held" => Step::Held,
                 "orphan" => Step::Orphan,
                 other => return Err(Error::Damaged(format!("removal of entity {entity_id} is at step {other}"))),

@@ -11,6 +11,12 @@ pub struct Counts {
     pub failed: i64,
     /// Rows in the outbox.
     pub outbox: i64,
+    /// Claims that are due to be read, or are being read.
+    pub reads: i64,
+    /// Removals on their way.
+    pub removals: i64,
+    /// Entities that nothing emits any more.
+    pub orphans: i64,
 }
 
 /// An entity whose newest content failed.
@@ -44,9 +50,9 @@ pub struct TaskRow {
 impl Store {
     /// How much there is.
     pub async fn counts(&self) -> Result<Counts, Error> {
-        let (entities, failed, outbox) =
+        let (entities, failed, outbox, reads, removals, orphans) =
             sqlx::query_as(include_str!("sql/read_counts.sql")).fetch_one(&self.pool).await?;
-        Ok(Counts { entities, failed, outbox })
+        Ok(Counts { entities, failed, outbox, reads, removals, orphans })
     }
 
     /// Entities whose newest content failed, from a ref on, in ref order.

@@ -62,12 +62,14 @@ async fn streams(bus: &Bus) -> Vec<Value> {
 }
 
 async fn consumers(bus: &Bus) -> Vec<Value> {
-    let (events, stitch) = (bus.names().events_stream(), bus.names().stitch_stream());
+    let names = bus.names();
+    let (events, stitch, reads) = (names.events_stream(), names.stitch_stream(), names.reads_stream());
     let wanted = [
         (&events, Names::PROCESSOR),
         (&events, Names::PROCESSOR_BULK),
         (&stitch, Names::STITCHER),
         (&stitch, Names::STITCHER_BULK),
+        (&reads, Names::LOCATION_READER),
     ];
     let mut consumers = Vec::new();
     for (stream, durable) in wanted {
@@ -107,7 +109,7 @@ async fn database(operator: &Operator) -> Result<Value, Failure> {
         json!({"task": task.name, "host": task.holder, "runs": task.runs, "lastRunSecondsAgo": task.seconds_ago, "lastError": task.last_error})
     });
     Ok(
-        json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "tasks": tasks.collect::<Vec<_>>()}),
+        json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "readsDue": counts.reads, "removals": counts.removals, "orphans": counts.orphans, "tasks": tasks.collect::<Vec<_>>()}),
     )
 }
 

@@ -4,6 +4,6 @@
 with locked as (
   select id from entities where ref = any($1::text[]) order by ref for update
 )
-update reads set lane = 'fresh', asked = $2, asked_at = clock_timestamp(), due_at = clock_timestamp()
+update reads set notes = case when not $3 then notes end, lane = 'fresh', asked = $2, asked_at = clock_timestamp(), due_at = clock_timestamp()
 from locked
 where reads.entity_id = locked.id and reads.asked < $2

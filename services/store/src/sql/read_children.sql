@@ -3,6 +3,6 @@
 select entities.ref
 from claims
 join entities on entities.id = claims.entity_id
-where claims.source = $1 and claims.source like 'entity:%' and claims.present and entities.ref > $2
+where claims.source = $1 and claims.source like 'entity:%' and claims.present and not claims.released and entities.ref > $2
 order by entities.ref
 limit $3
