@@ -10,6 +10,7 @@ pub use encoded::EncodedEntity;
 pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};
 pub use fields::Fields;
 pub use status::{Error, field_violations, retry_after};
+pub use structs::from_struct;
 
 /// The messages and the service of `callboard.catalog.v1`, generated; the proto file is their documentation.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]

@@ -14,6 +14,7 @@ pub mod model;
 mod number;
 pub mod placeholders;
 mod policy;
+pub mod predicate;
 pub mod process;
 pub mod reading;
 pub mod relations;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 /// Keys longer than this have no row, in UTF-16 code units (Backstage's `MAX_KEY_LENGTH`).
 const MAX_KEY_LENGTH: usize = 200;
 /// Values longer than this answer only whether the key is there, in UTF-16 code units (Backstage's `MAX_VALUE_LENGTH`).
-const MAX_VALUE_LENGTH: usize = 200;
+pub const MAX_VALUE_LENGTH: usize = 200;
 /// No text longer than this many bytes comes below the limit by lower-casing; it is not even tried.
 const HOPELESS_BYTES: usize = 16 * MAX_VALUE_LENGTH;
 

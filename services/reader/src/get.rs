@@ -7,7 +7,7 @@ use catalog::entity_ref::EntityRef;
 use prost::Message;
 use tokio::time::Instant;
 
-use crate::{REPLY_LIMIT, list::parse_filter, memory::Stored, state::State};
+use crate::{REPLY_LIMIT, index::Query, memory::Stored, selection::parse_predicate, state::State};
 
 /// How long a call waits for `at_least_revision` that brings no deadline.
 const WAIT: Duration = Duration::from_secs(10);
@@ -53,7 +53,7 @@ pub(crate) async fn get_entity_by_uid(
 }
 
 fn encoded(stored: &Stored, fields: Option<&Fields>) -> Result<EncodedEntity, Error> {
-    let entity = stored.encoded()?;
+    let entity = stored.encoded();
     fields.map_or(Ok(entity.clone()), |fields| fields.of(&entity))
 }
 
@@ -67,16 +67,12 @@ pub(crate) async fn batch_get_entities(
         let reason = format!("expected at most {BATCH_LIMIT} refs, found {}", refs.len());
         return Err(Error::invalid("refs", reason));
     }
-    if request.query.is_some() {
-        return Err(Error::NotServed { what: "query" });
-    }
-    let (fields, filter) = (Fields::parse(&request.fields)?, parse_filter(&request.filter)?);
+    let fields = Fields::parse(&request.fields)?;
+    let query = Query::of(parse_predicate(&request.filter, request.query.as_ref())?);
     let (mut results, mut bytes) = (Vec::with_capacity(refs.len()), 0);
     for (place, text) in refs.iter().enumerate() {
         let entity_ref = parse_ref(&format!("refs[{place}]"), text)?;
-        let stored = state.memory().by_ref(&entity_ref);
-        let matches = |stored: &Arc<Stored>| filter.as_ref().is_none_or(|filter| filter.matches(&stored.rows));
-        let stored = stored.filter(matches);
+        let stored = state.memory().matching(&entity_ref, &query);
         let entity = stored.map(|stored| encoded(&stored, fields.as_ref())).transpose()?;
         bytes += entity.as_ref().map_or(0, Message::encoded_len);
         // One entity alone is answered however large it is: nobody can ask for less.
@@ -130,7 +126,7 @@ fn as_new(state: &State, entity_ref: &str, revision: i64) -> Option<Option<Arc<S
     // Progress first: what it includes is in the memory by the time that it says so.
     let included = state.progress().includes(revision);
     let stored = state.memory().by_ref(entity_ref);
-    let of_that_revision = |stored: &Arc<Stored>| stored.revision == revision;
+    let of_that_revision = |stored: &Arc<Stored>| stored.revision() == revision;
     (included || stored.as_ref().is_some_and(of_that_revision)).then_some(stored)
 }
 

@@ -5,15 +5,18 @@ mod current;
 mod facets;
 mod get;
 mod gone;
+pub mod index;
 mod list;
 mod memory;
 mod metrics;
+mod pace;
 mod page_token;
 mod selection;
 mod server;
 mod service;
 mod standing;
 mod state;
+mod stored;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -27,7 +30,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-pub use memory::{Memory, Stored};
+pub use memory::{Applied, Change, Memory, Prepared, Stored};
 pub use state::State;
 
 /// Bytes of entities in one reply; a single entity may be larger. Clients refuse replies of 4 MiB unless told otherwise.

@@ -1,73 +1,79 @@
-//! The entities that match a filter, in the order of their refs: in pages and as a stream.
+//! The entities that match: in pages, in the order asked for, and as a stream in the order of their refs; and how many they are.
 //!
-//! A walk takes bounded slices of the memory and lets other calls go on between them, so what comes or goes meanwhile may be
-//! seen or not, and everything else is seen exactly once.
+//! A call goes through the index segment by segment and lets others go on in between, so what comes, goes or moves meanwhile may be seen or not, and everything
+//! else is seen exactly once.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::sync::Arc;
 
 use api::{EncodedEntity, Error, Fields, ready as v1};
-use catalog::filter::Filter;
-use prost::Message;
+use catalog::predicate::Predicate;
 
 use crate::{
     REPLY_LIMIT,
-    memory::{Memory, Stored},
+    index::{Cursor, ORDER_FIELDS, OrderBy, Placed, Query},
+    memory::{Memory, Stored, read},
+    pace::Pace,
     page_token::{PageToken, fingerprint},
+    selection::{parse_predicate, parse_query, query_text},
     state::State,
 };
 
-/// Entities looked at before other calls go on: some milliseconds if all of them are encoded.
-const SLICE: usize = 256;
 /// Entities in a page that names no size.
 const PAGE: usize = 100;
 /// Entities in a page.
 const PAGE_LIMIT: usize = 1000;
-/// Entities in a chunk of a stream, and its bytes.
+/// Entities in a chunk of a stream, its bytes, and entities looked at for it before other calls go on.
 const CHUNK: usize = 100;
 const CHUNK_BYTES: usize = 1024 * 1024;
-/// Strings in a filter, and their bytes together.
-const FILTER_STRINGS: usize = 100;
-const FILTER_BYTES: usize = 64 * 1024;
+const SLICE: usize = 1000;
 
 /// ListEntities.
 pub(crate) async fn list_entities(
     state: &State,
     request: &v1::ListEntitiesRequest,
 ) -> Result<v1::ListEntitiesResponse, Error> {
-    if !request.full_text.is_empty() {
-        return Err(Error::NotServed { what: "full_text" });
-    }
-    if !request.order_by.is_empty() {
-        return Err(Error::NotServed { what: "order_by" });
-    }
-    if request.query.is_some() {
-        return Err(Error::NotServed { what: "query" });
-    }
     let fields = Fields::parse(&request.fields)?;
     let size = page_size(request.page_size)?;
-    let filter = parse_filter(&request.filter)?;
-    let fingerprint = fingerprint(&request.filter);
+    let mut query =
+        parse_query(&request.filter, request.query.as_ref(), &request.full_text, &request.full_text_fields)?;
+    let order = parse_order(&request.order_by)?;
+    if let Some(first) = order.first() {
+        // As in Backstage's by-query: what has no value to sort by is not listed.
+        let has_value = Predicate::Prefix { key: first.field.clone(), prefix: String::new() };
+        query.predicate = query.predicate.and(has_value);
+    }
+    let fingerprint = walk_fingerprint(request);
     let token = match request.page_token.as_str() {
         "" => None,
         text => Some(PageToken::decode(text, fingerprint)?),
     };
-    let memory = state.memory();
-    let (after, total) = match token {
-        None if request.exclude_total_size => (String::new(), Some(0)),
-        None if filter.is_none() => (String::new(), Some(memory.len() as u64)),
-        None => (String::new(), None),
-        Some(token) => (token.after, Some(token.total)),
+    let after = token.as_ref().map(|token| &token.after);
+    // One more than asked for says whether there are more.
+    let (matches, placed) = page(state.memory(), &query, &order, after, size + 1).await;
+    let total = match &token {
+        _ if request.exclude_total_size => 0,
+        None => matches as u64,
+        Some(token) => token.total,
     };
-    let page =
-        page(memory, filter.as_ref(), &after, total.is_none(), Room { entities: size, bytes: REPLY_LIMIT }).await?;
-    let after = page.last.clone();
-    let total = total.unwrap_or(page.matches);
-    let next_page_token = match page.more {
-        true => PageToken { fingerprint, total, after }.encode(),
-        false => String::new(),
-    };
-    let entities = pick(page.entities, fields.as_ref())?;
+    let (entities, next) = cut(placed, size);
+    let next_page_token = next.map_or_else(String::new, |after| PageToken { fingerprint, total, after }.encode());
+    let entities = pick(entities, fields.as_ref())?;
     Ok(v1::ListEntitiesResponse { entities, next_page_token, total_size: total as i64 })
+}
+
+/// CountEntities.
+pub(crate) async fn count_entities(
+    state: &State,
+    request: &v1::CountEntitiesRequest,
+) -> Result<v1::CountEntitiesResponse, Error> {
+    let query = parse_query(&request.filter, request.query.as_ref(), &request.full_text, &request.full_text_fields)?;
+    let mut pace = Pace::new();
+    let mut count = 0;
+    for segment in state.memory().segments() {
+        count += read(&segment).matching(&query).len();
+        pace.breathe().await;
+    }
+    Ok(v1::CountEntitiesResponse { count: count as i64 })
 }
 
 /// StreamEntities: each chunk is made when the client has room for it.
@@ -75,57 +81,104 @@ pub(crate) fn stream_entities(
     state: State,
     request: &v1::StreamEntitiesRequest,
 ) -> Result<tonic::codegen::BoxStream<v1::StreamEntitiesResponse>, Error> {
-    if request.query.is_some() {
-        return Err(Error::NotServed { what: "query" });
-    }
     let fields = Fields::parse(&request.fields)?;
-    let filter = parse_filter(&request.filter)?;
-    let walk = Some((state, filter, fields, String::new()));
+    let query = Query::of(parse_predicate(&request.filter, request.query.as_ref())?);
+    let walk = Some((state, query, fields, String::new()));
     Ok(Box::pin(futures::stream::try_unfold(walk, |walk| async {
-        let Some((state, filter, fields, after)) = walk else {
+        let Some((state, query, fields, after)) = walk else {
             return Ok(None);
         };
-        let room = Room { entities: CHUNK, bytes: CHUNK_BYTES };
-        let page = page(state.memory(), filter.as_ref(), &after, false, room).await?;
-        let chunk = v1::StreamEntitiesResponse { entities: pick(page.entities, fields.as_ref())? };
-        let next = page.more.then_some((state, filter, fields, page.last));
+        let (found, next) = chunk(state.memory(), &query, after).await;
+        let found = found.iter().map(|stored| stored.encoded()).collect();
+        let chunk = v1::StreamEntitiesResponse { entities: pick(found, fields.as_ref())? };
+        let next = next.map(|after| (state, query, fields, after));
         Ok((!chunk.entities.is_empty()).then_some((chunk, next)))
     })))
 }
 
-/// The filter that the strings ask for; none matches every entity.
-pub(crate) fn parse_filter(strings: &[String]) -> Result<Option<Filter>, Error> {
-    let bytes: usize = strings.iter().map(String::len).sum();
-    if strings.len() > FILTER_STRINGS || bytes > FILTER_BYTES {
-        let reason = format!(
-            "expected at most {FILTER_STRINGS} strings of {FILTER_BYTES} bytes together, found {} of {bytes}",
-            strings.len()
-        );
-        return Err(Error::invalid("filter", reason));
+/// The matching entities that come first in the order, behind `after`, at most `limit`; and how many match in all.
+async fn page(
+    memory: &Memory,
+    query: &Query,
+    order: &[OrderBy],
+    after: Option<&Cursor>,
+    limit: usize,
+) -> (usize, Vec<Placed>) {
+    let mut pace = Pace::new();
+    let (mut matches, mut found) = (0, Vec::new());
+    for segment in memory.segments() {
+        let (matching, placed) = read(&segment).page(query, order, after, limit);
+        matches += matching;
+        found.extend(placed);
+        pace.breathe().await;
     }
-    if strings.is_empty() {
-        return Ok(None);
-    }
-    Filter::parse(strings).map(Some).map_err(|error| Error::invalid("filter", error))
+    found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
+    found.truncate(limit);
+    (matches, found)
 }
 
-/// Calls `each` with every entity after `after` that matches, in the order of their refs, until it breaks.
-pub(crate) async fn scan(
-    memory: &Memory,
-    filter: Option<&Filter>,
-    after: &str,
-    mut each: impl FnMut(&Arc<Stored>) -> ControlFlow<()>,
-) {
-    let mut slice = memory.after(after, SLICE);
-    while let Some(last) = slice.last() {
-        let after = last.entity_ref.clone();
-        let mut matching = slice.iter().filter(|stored| filter.is_none_or(|filter| filter.matches(&stored.rows)));
-        if matching.try_for_each(&mut each).is_break() {
-            return;
+/// As many entities as a page of `size` has and a reply has room for, at least one however large it is; and where the page ends, if there are more.
+fn cut(placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>) {
+    let mut entities = Vec::with_capacity(placed.len());
+    let mut bytes = 0;
+    let mut last = None;
+    for Placed { cursor, stored } in placed {
+        bytes += stored.message_length();
+        if entities.len() == size || bytes > REPLY_LIMIT && !entities.is_empty() {
+            return (entities, last);
         }
-        tokio::task::yield_now().await;
-        slice = memory.after(&after, SLICE);
+        entities.push(stored.encoded());
+        last = Some(cursor);
     }
+    (entities, None)
+}
+
+/// The next matching entities after a ref, and the ref to go on behind, if there are more. Nothing is found only at the end.
+async fn chunk(memory: &Memory, query: &Query, mut after: String) -> (Vec<Arc<Stored>>, Option<String>) {
+    let mut pace = Pace::new();
+    let mut found: Vec<Arc<Stored>> = Vec::new();
+    let mut bytes = 0;
+    loop {
+        let room = CHUNK - found.len();
+        let (matching, next) = memory.matching_after(query, &after, if query.is_everything() { room } else { SLICE });
+        for stored in matching {
+            bytes += stored.message_length();
+            if !found.is_empty() && (found.len() == CHUNK || bytes > CHUNK_BYTES) {
+                let last = found.last().map(|last| last.entity_ref().to_owned());
+                return (found, last);
+            }
+            found.push(stored);
+        }
+        match next {
+            Some(next) if found.len() < CHUNK => after = next,
+            next => return (found, next),
+        }
+        pace.breathe().await;
+    }
+}
+
+/// What the order's criteria ask for.
+fn parse_order(order_by: &[v1::Order]) -> Result<Vec<OrderBy>, Error> {
+    if order_by.len() > ORDER_FIELDS {
+        let reason = format!("expected at most {ORDER_FIELDS} criteria, found {}", order_by.len());
+        return Err(Error::invalid("order_by", reason));
+    }
+    let criterion = |(place, order): (usize, &v1::Order)| match order.field.as_str() {
+        "" => Err(Error::invalid(format!("order_by[{place}].field"), "expected a path, found nothing")),
+        field => Ok(OrderBy { field: field.to_lowercase(), descending: order.descending }),
+    };
+    order_by.iter().enumerate().map(criterion).collect()
+}
+
+/// A number that tells walks apart: a page token is good for the walk that it comes from alone.
+fn walk_fingerprint(request: &v1::ListEntitiesRequest) -> u64 {
+    let mut texts = vec![request.full_text.clone(), request.query.as_ref().map_or_else(String::new, query_text)];
+    for list in [&request.filter, &request.full_text_fields] {
+        texts.push(list.len().to_string());
+        texts.extend(list.iter().cloned());
+    }
+    texts.extend(request.order_by.iter().map(|order| format!("{} {}", order.descending, order.field)));
+    fingerprint(&texts)
 }
 
 /// The entities with these fields alone.
@@ -134,62 +187,6 @@ pub(crate) fn pick(entities: Vec<EncodedEntity>, fields: Option<&Fields>) -> Res
         None => Ok(entities),
         Some(fields) => entities.iter().map(|entity| fields.of(entity)).collect(),
     }
-}
-
-/// What a reply can hold.
-#[derive(Clone, Copy)]
-struct Room {
-    entities: usize,
-    bytes: usize,
-}
-
-/// A page, and what was found beyond it.
-struct Page {
-    entities: Vec<EncodedEntity>,
-    /// The ref of the last of them.
-    last: String,
-    /// Whether an entity matches after the last of the page.
-    more: bool,
-    /// How many entities match, if all were to be counted.
-    matches: u64,
-}
-
-/// The entities that match after `after`, as many as there is room for, and at least one however large it is.
-async fn page(
-    memory: &Memory,
-    filter: Option<&Filter>,
-    after: &str,
-    count_all: bool,
-    room: Room,
-) -> Result<Page, Error> {
-    let mut page = Page { entities: Vec::new(), last: String::new(), more: false, matches: 0 };
-    let mut bytes = 0;
-    let mut failed = None;
-    scan(memory, filter, after, |stored| {
-        page.matches += 1;
-        if !page.more && page.entities.len() < room.entities {
-            let entity = match stored.encoded() {
-                Ok(entity) => entity,
-                Err(error) => {
-                    failed = Some(error);
-                    return ControlFlow::Break(());
-                }
-            };
-            bytes += entity.encoded_len();
-            if bytes <= room.bytes || page.entities.is_empty() {
-                page.entities.push(entity);
-                page.last = stored.entity_ref.to_string();
-                return ControlFlow::Continue(());
-            }
-        }
-        page.more = true;
-        match count_all {
-            true => ControlFlow::Continue(()),
-            false => ControlFlow::Break(()),
-        }
-    })
-    .await;
-    failed.map_or(Ok(page), Err)
 }
 
 fn page_size(asked: i32) -> Result<usize, Error> {

@@ -1,141 +1,270 @@
-//! The catalog in memory: the newest version of each entity, by ref and by uid.
+//! The catalog in memory: the newest version of each entity, by ref, by uid and in the index.
 //!
-//! One task writes, any number of calls read. A lock is held for a look-up or for a bounded slice of shared handles, never
-//! while an entity is parsed, matched or encoded, and never across an await.
+//! Messages may be applied, and calls answered, by any number of threads. Refs are spread over shards and entities over segments of the index, each under a lock of
+//! its own that is held for what is bounded by it, never across an await. A change holds its ref's shard and then its segment, so that nobody sees the one
+//! without the other.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound,
-    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    collections::{BTreeMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    },
 };
 
-use api::EncodedEntity;
 use bus::EntityMessage;
-use catalog::search::{SearchRow, search_rows};
+use catalog::{
+    predicate::Predicate,
+    search::{SearchRow, search_rows},
+};
+use hashbrown::HashTable;
 use serde_json::{Map, Value};
 
-use crate::gone::Gone;
+pub use crate::stored::Stored;
+use crate::{
+    gone::Gone,
+    index::{Query, SEGMENT_DOCS, Segment},
+    stored::{Packer, SAMPLES},
+};
 
-/// One entity as it is held. It never changes; a newer version is another `Stored`.
-#[derive(Debug)]
-pub struct Stored {
-    /// `kind:namespace/name`, lower-cased.
-    pub entity_ref: Arc<str>,
-    /// `metadata.uid`; empty where there is none.
-    pub uid: Box<str>,
-    /// The version of the stitched form; rises with each change.
-    pub version: i64,
-    /// The revision of the event that the content comes from.
-    pub revision: i64,
-    /// The final entity's JSON.
-    pub body: Box<[u8]>,
-    /// What filters look at.
-    pub rows: Box<[SearchRow]>,
-}
-
-impl Stored {
-    /// The entity as an answer holds it; fails only for JSON that is not let into the memory.
-    pub fn encoded(&self) -> Result<EncodedEntity, api::Error> {
-        Ok((&api::entity_from_json(&self.body, self.revision)?).into())
-    }
-}
+/// Refs are spread over so many locks.
+const SHARDS: usize = 64;
+/// Entities that are packed anew with each message, once there is a dictionary and as long as some are not.
+const REPACK: usize = 2;
 
 /// What a message did to the memory.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Applied {
+#[derive(Debug)]
+pub enum Applied {
     /// The entity is new, changed or gone.
-    Newer,
+    Newer(Box<Change>),
     /// A version as new or newer was known: nothing changed.
     Known,
     /// Newer, but its body cannot be served, for the reason given: the entity is not shown until a newer version comes.
-    Unreadable(String),
+    Unreadable(String, Box<Change>),
+}
+
+/// What changed.
+#[derive(Debug, Default)]
+pub struct Change {
+    /// What was shown before.
+    pub before: Option<Arc<Stored>>,
+    /// What is shown now; none: it is gone.
+    pub after: Option<Arc<Stored>>,
+    /// The rows of what is shown now.
+    pub rows: Vec<SearchRow>,
+}
+
+/// A message, worked out: everything that needs no lock.
+#[derive(Debug)]
+pub struct Prepared {
+    entity_ref: String,
+    version: i64,
+    /// The entity with its rows; none: it is deleted. Or why it cannot be served.
+    body: Result<Option<(Stored, Vec<SearchRow>)>, String>,
 }
 
 /// The catalog in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
-    index: RwLock<Index>,
+    shards: Vec<RwLock<Shard>>,
+    segments: RwLock<Vec<Arc<RwLock<Segment>>>>,
+    /// Documents of a segment.
+    segment_docs: usize,
+    /// Segments that may have room.
+    open: Mutex<Vec<usize>>,
+    packer: Arc<Packer>,
+    is_training: AtomicBool,
+    /// Where entities stand that came before the dictionary.
+    unpacked: Mutex<VecDeque<Place>>,
+    gone: Mutex<Gone>,
+    totals: Mutex<Totals>,
+    /// Counts the replays of a replaced stream; what the running one named carries its number.
+    replay: AtomicU32,
 }
 
 #[derive(Debug, Default)]
-struct Index {
-    by_ref: BTreeMap<Arc<str>, Held>,
-    by_uid: HashMap<Box<str>, Arc<Stored>>,
-    kinds: BTreeMap<String, u64>,
-    body_bytes: u64,
-    gone: Gone,
-    /// Counts the replays of a replaced stream; what the running one named carries its number.
-    replay: u64,
+struct Shard {
+    by_ref: HashTable<Held>,
 }
 
 #[derive(Debug)]
 struct Held {
     stored: Arc<Stored>,
-    named_in: u64,
+    place: Place,
+    named_in: u32,
+}
+
+/// Where an entity stands in the index: its segment and its document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u32);
+
+#[derive(Debug, Default)]
+struct Totals {
+    entities: usize,
+    kinds: BTreeMap<String, u64>,
+    body_bytes: u64,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory::with_segments_of(SEGMENT_DOCS)
+    }
 }
 
 impl Memory {
+    /// An empty catalog whose index has segments of so many documents.
+    pub(crate) fn with_segments_of(segment_docs: usize) -> Memory {
+        Memory {
+            segment_docs,
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            segments: RwLock::default(),
+            open: Mutex::default(),
+            packer: Arc::default(),
+            is_training: AtomicBool::new(false),
+            unpacked: Mutex::default(),
+            gone: Mutex::default(),
+            totals: Mutex::default(),
+            replay: AtomicU32::new(0),
+        }
+    }
+
     /// Takes one message of the entity stream; it counts only if its version is newer than any shown before.
-    pub(crate) fn apply(&self, message: EntityMessage) -> Applied {
-        let entity_ref: Arc<str> = message.entity_ref.as_str().into();
-        if !self.write().is_newer(&entity_ref, message.version) {
+    pub fn apply(&self, message: EntityMessage) -> Applied {
+        match self.is_newer(&message.entity_ref, message.version) {
+            true => self.take(self.prepare(message)),
+            false => Applied::Known,
+        }
+    }
+
+    /// Whether a version is newer than what was shown of this ref; notes that the running replay names it.
+    pub(crate) fn is_newer(&self, entity_ref: &str, version: i64) -> bool {
+        self.write(entity_ref).is_newer(self, entity_ref, version)
+    }
+
+    /// Works a message out: what takes the time, for as many threads as there are.
+    pub fn prepare(&self, message: EntityMessage) -> Prepared {
+        let EntityMessage { entity_ref, version, revision, body, .. } = message;
+        let read = |body: &[u8]| self.read_entity(body, version, revision);
+        let body = body.map(|body| read(&body)).transpose();
+        Prepared { entity_ref, version, body }
+    }
+
+    /// Takes a message that is worked out.
+    pub fn take(&self, prepared: Prepared) -> Applied {
+        let Prepared { entity_ref, version, body } = prepared;
+        let mut shard = self.write(&entity_ref);
+        if !shard.is_newer(self, &entity_ref, version) {
             return Applied::Known;
         }
-        let (stored, applied) = match &message.body {
-            None => (None, Applied::Newer),
-            Some(body) => match read_entity(&message, entity_ref.clone(), body) {
-                Ok(stored) => (Some(Arc::new(stored)), Applied::Newer),
-                Err(reason) => (None, Applied::Unreadable(reason)),
-            },
+        let (new, unreadable) = match body {
+            Ok(new) => (new, None),
+            Err(reason) => (None, Some(reason)),
         };
-        // What was held is dropped after the lock.
-        let _before = self.write().put(entity_ref, message.version, stored);
-        applied
+        let change = Box::new(self.put(&mut shard, &entity_ref, version, new));
+        drop(shard);
+        self.pack_some();
+        match unreadable {
+            None => Applied::Newer(change),
+            Some(reason) => Applied::Unreadable(reason, change),
+        }
     }
 
     /// A replay of a replaced stream begins; everything known stays until [`Memory::end_replay`].
     pub(crate) fn begin_replay(&self) {
-        self.write().replay += 1;
+        self.replay.fetch_add(1, Relaxed);
     }
 
-    /// Drops what the running replay has not named, and says which entities that were.
+    /// Drops what the running replay has not named, and gives back what that was.
     ///
     /// A dropped entity may come back with the version that was shown (the truth publishes it again as it was), but
     /// with none before it.
     pub(crate) fn end_replay(&self) -> Vec<Arc<Stored>> {
-        let mut index = self.write();
-        let replay = index.replay;
-        let unnamed = index.by_ref.values().filter(|held| held.named_in < replay).map(|held| held.stored.clone());
-        let unnamed: Vec<Arc<Stored>> = unnamed.collect();
-        for stored in &unnamed {
-            index.put(stored.entity_ref.clone(), stored.version.saturating_sub(1), None);
+        let replay = self.replay.load(Relaxed);
+        let mut dropped = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            let unnamed = shard.by_ref.iter().filter(|held| held.named_in < replay).map(|held| held.stored.clone());
+            let unnamed: Vec<Arc<Stored>> = unnamed.collect();
+            for stored in &unnamed {
+                self.put(&mut shard, stored.entity_ref(), stored.version().saturating_sub(1), None);
+            }
+            dropped.extend(unnamed);
         }
-        drop(index);
-        unnamed
+        dropped
     }
 
     /// The entity with this ref (lower-cased).
     pub fn by_ref(&self, entity_ref: &str) -> Option<Arc<Stored>> {
-        let index = self.read();
-        Some(index.by_ref.get(entity_ref)?.stored.clone())
+        let (shard, hash) = self.shard(entity_ref);
+        let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+        Some(shard.find(hash, entity_ref)?.stored.clone())
+    }
+
+    /// The entity with this ref (lower-cased), if it matches.
+    pub fn matching(&self, entity_ref: &str, query: &Query) -> Option<Arc<Stored>> {
+        if query.is_everything() {
+            return self.by_ref(entity_ref);
+        }
+        let (shard, hash) = self.shard(entity_ref);
+        let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+        let held = shard.find(hash, entity_ref)?;
+        let matches = read(&self.segment(held.place.segment())).matches(held.place.doc(), query);
+        matches.then(|| held.stored.clone())
     }
 
     /// The entity with this uid.
     pub fn by_uid(&self, uid: &str) -> Option<Arc<Stored>> {
-        self.read().by_uid.get(uid).cloned()
+        let query = Query::of(Predicate::In { key: "metadata.uid".into(), values: vec![uid.to_lowercase()] });
+        self.segments().iter().find_map(|segment| {
+            let segment = read(segment);
+            let docs = segment.matching(&query);
+            let mut found = docs.iter().filter_map(|doc| segment.stored(doc));
+            found.find(|stored| stored.uid() == uid).cloned()
+        })
     }
 
     /// At most `limit` entities in the order of their refs, after `entity_ref` (empty: from the first).
     pub fn after(&self, entity_ref: &str, limit: usize) -> Vec<Arc<Stored>> {
-        let range = (Bound::Excluded(entity_ref), Bound::Unbounded);
-        let index = self.read();
-        let held = index.by_ref.range::<str, _>(range).take(limit);
-        held.map(|(_, held)| held.stored.clone()).collect()
+        self.matching_after(&Query::default(), entity_ref, limit).0
+    }
+
+    /// The first of the next `limit` entities after `entity_ref`, in the order of their refs, that match; and the last ref looked at, if there may be more.
+    pub fn matching_after(&self, query: &Query, entity_ref: &str, limit: usize) -> (Vec<Arc<Stored>>, Option<String>) {
+        let segments = self.segments();
+        // Refs are spread evenly: twice each segment's share is nearly always enough for all.
+        let share = (limit / segments.len().max(1)).saturating_mul(2).saturating_add(8);
+        let share = if segments.len() == 1 { limit } else { share.min(limit) };
+        let mut found = Vec::new();
+        // Behind this ref some segment may have entities that were not looked at.
+        let mut end: Option<String> = None;
+        for segment in &segments {
+            let segment = read(segment);
+            let (matching, last) = segment.after(query, entity_ref, share);
+            found.extend(matching);
+            if let Some(last) = last {
+                end = Some(end.map_or(last.clone(), |end| end.min(last)));
+            }
+        }
+        found.sort_unstable_by(|one, other| one.entity_ref().cmp(other.entity_ref()));
+        if let Some(end) = &end {
+            found.truncate(found.partition_point(|stored| stored.entity_ref() <= end.as_str()));
+        }
+        if found.len() > limit {
+            found.truncate(limit);
+            end = found.last().map(|stored| stored.entity_ref().to_owned());
+        }
+        (found, end)
+    }
+
+    /// The parts of the index, for calls that go through all of it.
+    pub fn segments(&self) -> Vec<Arc<RwLock<Segment>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many entities there are.
     pub fn len(&self) -> usize {
-        self.read().by_ref.len()
+        self.totals().entities
     }
 
     /// Whether there is no entity.
@@ -145,89 +274,230 @@ impl Memory {
 
     /// How many entities there are of each kind (lower-cased); a kind that has gone stays, with 0.
     pub fn kinds(&self) -> BTreeMap<String, u64> {
-        self.read().kinds.clone()
+        self.totals().kinds.clone()
     }
 
-    /// The bytes of all entities' JSON.
+    /// The bytes of all entities as they are held.
     pub fn body_bytes(&self) -> u64 {
-        self.read().body_bytes
+        self.totals().body_bytes
     }
 
-    // A lock is poisoned only by a panic inside the few lines that hold it; each leaves the index usable.
-    fn read(&self) -> RwLockReadGuard<'_, Index> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner)
+    /// Builds what every installation asks for, so that the first calls do not wait for it; about a second for a million entities.
+    pub fn warm(&self) {
+        self.segments().iter().for_each(|segment| read(segment).warm());
     }
 
-    fn write(&self) -> RwLockWriteGuard<'_, Index> {
-        self.index.write().unwrap_or_else(PoisonError::into_inner)
+    fn read_entity(&self, body: &[u8], version: i64, revision: i64) -> Result<(Stored, Vec<SearchRow>), String> {
+        let entity: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let rows = search_rows(&entity);
+        let stored = self.packer.store(entity, version, revision).map_err(|error| error.to_string())?;
+        Ok((stored, rows))
+    }
+
+    /// Shows an entity under a ref, or nothing any more.
+    fn put(&self, shard: &mut Shard, entity_ref: &str, version: i64, new: Option<(Stored, Vec<SearchRow>)>) -> Change {
+        let hash = hash(entity_ref);
+        let known = shard.find_mut(hash, entity_ref).map(|held| (held.stored.clone(), held.place));
+        let Some((stored, rows)) = new else {
+            lock(&self.gone).insert(entity_ref.into(), version);
+            if let Some((before, place)) = &known {
+                self.remove(*place);
+                shard.remove(hash, entity_ref);
+                self.totals().count(before, false);
+            }
+            return Change { before: known.map(|(before, _)| before), ..Change::default() };
+        };
+        let (stored, named_in) = (Arc::new(stored), self.replay.load(Relaxed));
+        let place = match &known {
+            Some((_, place)) => {
+                write(&self.segment(place.segment())).put(place.doc(), stored.clone(), &rows);
+                *place
+            }
+            None => {
+                lock(&self.gone).remove(&entity_ref.into());
+                self.place(&stored, &rows)
+            }
+        };
+        let held = Held { stored: stored.clone(), place, named_in };
+        match shard.find_mut(hash, entity_ref) {
+            Some(before) => *before = held,
+            None => shard.insert(hash, held),
+        }
+        let before = known.map(|(before, _)| before);
+        let mut totals = self.totals();
+        before.iter().for_each(|before| totals.count(before, false));
+        totals.count(&stored, true);
+        Change { before, after: Some(stored), rows }
+    }
+
+    /// Puts a new entity where there is room.
+    fn place(&self, stored: &Arc<Stored>, rows: &[SearchRow]) -> Place {
+        let mut open = lock(&self.open);
+        loop {
+            let Some(number) = open.last().copied() else {
+                let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+                segments.push(Arc::new(RwLock::new(Segment::new(self.segment_docs))));
+                open.push(segments.len() - 1);
+                continue;
+            };
+            let segment = self.segment(number);
+            let mut segment = write(&segment);
+            if let Some(doc) = segment.reserve() {
+                segment.put(doc, stored.clone(), rows);
+                let place = Place::new(number, doc);
+                if !stored.is_packed() {
+                    lock(&self.unpacked).push_back(place);
+                }
+                return place;
+            }
+            open.pop();
+        }
+    }
+
+    fn remove(&self, place: Place) {
+        write(&self.segment(place.segment())).remove(place.doc());
+        let mut open = lock(&self.open);
+        if !open.contains(&place.segment()) {
+            open.insert(0, place.segment());
+        }
+    }
+
+    /// Begins to train the packer's dictionary once there are enough entities, and from then on packs those that came before, some at a time.
+    fn pack_some(&self) {
+        if self.packer.has_dictionary() {
+            for _ in 0..REPACK {
+                let Some(place) = lock(&self.unpacked).pop_front() else { return };
+                self.repack(place);
+            }
+        } else if self.len() >= SAMPLES && !self.is_training.swap(true, Relaxed) {
+            let samples = self.some(SAMPLES);
+            let packer = self.packer.clone();
+            // Half a second of work beside the calls; the thread ends with it.
+            std::thread::spawn(move || packer.train(&samples));
+        }
+    }
+
+    /// Some entities, whichever.
+    fn some(&self, count: usize) -> Vec<Arc<Stored>> {
+        let of = |shard: &RwLock<Shard>| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            let some = shard.by_ref.iter().take(count.div_ceil(SHARDS));
+            some.map(|held| held.stored.clone()).collect::<Vec<_>>()
+        };
+        self.shards.iter().flat_map(of).collect()
+    }
+
+    fn repack(&self, place: Place) {
+        let segment = self.segment(place.segment());
+        let Some(stored) = read(&segment).stored(place.doc()).cloned() else { return };
+        let Some(packed) = self.packer.repack(&stored).map(Arc::new) else { return };
+        let mut shard = self.write(stored.entity_ref());
+        // Unless it changed meanwhile.
+        if let Some(held) = shard.find_mut(hash(stored.entity_ref()), stored.entity_ref())
+            && Arc::ptr_eq(&held.stored, &stored)
+        {
+            write(&segment).replace(place.doc(), packed.clone());
+            held.stored = packed.clone();
+            let mut totals = self.totals();
+            totals.count(&stored, false);
+            totals.count(&packed, true);
+        }
+    }
+
+    fn segment(&self, number: usize) -> Arc<RwLock<Segment>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner)[number].clone()
+    }
+
+    fn shard(&self, entity_ref: &str) -> (&RwLock<Shard>, u64) {
+        let hash = hash(entity_ref);
+        (&self.shards[hash as usize % SHARDS], hash)
+    }
+
+    fn write(&self, entity_ref: &str) -> RwLockWriteGuard<'_, Shard> {
+        self.shard(entity_ref).0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn totals(&self) -> MutexGuard<'_, Totals> {
+        lock(&self.totals)
     }
 }
 
-impl Index {
+impl Shard {
     /// Whether a version is newer than what was shown of this ref; notes that the running replay names it.
-    fn is_newer(&mut self, entity_ref: &str, version: i64) -> bool {
-        match self.by_ref.get_mut(entity_ref) {
+    fn is_newer(&mut self, memory: &Memory, entity_ref: &str, version: i64) -> bool {
+        match self.find_mut(hash(entity_ref), entity_ref) {
             Some(held) => {
-                held.named_in = self.replay;
-                held.stored.version < version
+                held.named_in = memory.replay.load(Relaxed);
+                held.stored.version() < version
             }
-            None => self.gone.floor(entity_ref).is_none_or(|floor| floor < version),
+            None => lock(&memory.gone).floor(entity_ref).is_none_or(|floor| floor < version),
         }
     }
 
-    /// Shows `stored` under the ref, or nothing any more; gives back what was held.
-    fn put(&mut self, entity_ref: Arc<str>, version: i64, stored: Option<Arc<Stored>>) -> Option<Arc<Stored>> {
-        let before = self.by_ref.remove(&entity_ref).map(|held| held.stored);
-        if let Some(before) = &before {
-            self.count(before, false);
-            if self.by_uid.get(&before.uid).is_some_and(|held| held.entity_ref == entity_ref) {
-                self.by_uid.remove(&before.uid);
-            }
-        }
-        match stored {
-            Some(stored) => {
-                self.count(&stored, true);
-                self.gone.remove(&entity_ref);
-                if !stored.uid.is_empty() {
-                    self.by_uid.insert(stored.uid.clone(), stored.clone());
-                }
-                let named_in = self.replay;
-                self.by_ref.insert(entity_ref, Held { stored, named_in });
-            }
-            None => self.gone.insert(entity_ref, version),
-        }
-        before
+    fn find(&self, hash: u64, entity_ref: &str) -> Option<&Held> {
+        self.by_ref.find(hash, |held| held.stored.entity_ref() == entity_ref)
     }
 
+    fn find_mut(&mut self, hash: u64, entity_ref: &str) -> Option<&mut Held> {
+        self.by_ref.find_mut(hash, |held| held.stored.entity_ref() == entity_ref)
+    }
+
+    fn insert(&mut self, of: u64, held: Held) {
+        self.by_ref.insert_unique(of, held, |held| hash(held.stored.entity_ref()));
+    }
+
+    fn remove(&mut self, hash: u64, entity_ref: &str) {
+        if let Ok(entry) = self.by_ref.find_entry(hash, |held| held.stored.entity_ref() == entity_ref) {
+            entry.remove();
+        }
+    }
+}
+
+impl Place {
+    fn new(segment: usize, doc: u16) -> Place {
+        Place((segment as u32) << 16 | u32::from(doc))
+    }
+
+    fn segment(self) -> usize {
+        (self.0 >> 16) as usize
+    }
+
+    fn doc(self) -> u16 {
+        self.0 as u16
+    }
+}
+
+impl Totals {
     fn count(&mut self, stored: &Stored, added: bool) {
-        let kind = stored.entity_ref.split(':').next().unwrap_or_default();
-        let bytes = stored.body.len() as u64;
-        let kinds = self.kinds.entry(kind.to_owned()).or_default();
+        let kind = stored.entity_ref().split(':').next().unwrap_or_default();
+        let bytes = stored.held_bytes() as u64;
+        let of_kind = self.kinds.entry(kind.to_owned()).or_default();
         if added {
-            *kinds += 1;
+            *of_kind += 1;
+            self.entities += 1;
             self.body_bytes += bytes;
         } else {
-            *kinds -= 1;
+            *of_kind -= 1;
+            self.entities -= 1;
             self.body_bytes -= bytes;
         }
     }
 }
 
-fn read_entity(message: &EntityMessage, entity_ref: Arc<str>, body: &[u8]) -> Result<Stored, String> {
-    let entity: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    let depth = api::depth(&entity);
-    if depth > api::MAX_DEPTH {
-        let limit = api::MAX_DEPTH;
-        return Err(format!("expected at most {limit} levels of nesting, found {depth}"));
-    }
-    let uid = entity.get("metadata").and_then(|metadata| metadata.get("uid"));
-    Ok(Stored {
-        entity_ref,
-        uid: uid.and_then(Value::as_str).unwrap_or_default().into(),
-        version: message.version,
-        revision: message.revision,
-        // Copied, because a message's body may be a part of a much larger receive buffer.
-        body: body.into(),
-        rows: search_rows(&entity).into(),
-    })
+/// A segment, to be read. A lock is poisoned only by a bug, and the catalog's other parts go on being served.
+pub(crate) fn read(segment: &RwLock<Segment>) -> RwLockReadGuard<'_, Segment> {
+    segment.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(segment: &RwLock<Segment>) -> RwLockWriteGuard<'_, Segment> {
+    segment.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn hash(entity_ref: &str) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    STATE.hash_one(entity_ref)
 }

@@ -2,19 +2,21 @@
 
 use api::Error;
 
+use crate::index::Cursor;
+
 /// What a page token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PageToken {
-    /// Of the filter that the walk began with.
+    /// Of what the walk began with: filter, query, text and order.
     pub fingerprint: u64,
     /// How many entities matched at the first page.
     pub total: u64,
-    /// The last ref of the page before.
-    pub after: String,
+    /// Where the page before ended.
+    pub after: Cursor,
 }
 
 /// The first byte of a token: another form of it gets another number.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 /// Form, checksum, fingerprint, total.
 const HEAD: usize = 1 + 8 + 8 + 8;
 
@@ -24,12 +26,23 @@ impl PageToken {
         let mut content = Vec::new();
         content.extend(self.fingerprint.to_be_bytes());
         content.extend(self.total.to_be_bytes());
-        content.extend(self.after.as_bytes());
+        for value in &self.after.values {
+            match value {
+                // A value has at most 200 UTF-16 units.
+                Some(value) => {
+                    content.extend((value.len() as u16 + 1).to_be_bytes());
+                    content.extend(value.as_bytes());
+                }
+                None => content.extend(0_u16.to_be_bytes()),
+            }
+        }
+        content.extend(u16::MAX.to_be_bytes());
+        content.extend(self.after.entity_ref.as_bytes());
         let head = [FORM].into_iter().chain(checksum(&content).to_be_bytes());
         to_hex(head.chain(content.iter().copied()))
     }
 
-    /// Reads a token; refused if it is damaged or of a walk with another filter.
+    /// Reads a token; refused if it is damaged or of a walk that began with something else.
     pub fn decode(text: &str, fingerprint: u64) -> Result<PageToken, Error> {
         let damaged = || {
             let reason = "expected the next_page_token of an earlier answer, found something else";
@@ -37,22 +50,41 @@ impl PageToken {
         };
         let token = from_hex(text).and_then(|bytes| PageToken::read(&bytes)).ok_or_else(damaged)?;
         if token.fingerprint != fingerprint {
-            let reason = "it belongs to another filter: give the filter of the first page, or begin without a token";
+            let reason = "it belongs to another filter, query, text or order: give those of the first page, or begin without a token";
             return Err(Error::invalid("page_token", reason));
         }
         Ok(token)
     }
 
     fn read(bytes: &[u8]) -> Option<PageToken> {
-        let (head, after) = bytes.split_at_checked(HEAD)?;
+        let (head, mut rest) = bytes.split_at_checked(HEAD)?;
         let number = |from: usize| Some(u64::from_be_bytes(head.get(from..from + 8)?.try_into().ok()?));
-        let sound = head[0] == FORM && number(1)? == checksum(&bytes[9..]);
-        Some(PageToken { fingerprint: number(9)?, total: number(17)?, after: String::from_utf8(after.to_vec()).ok()? })
-            .filter(|_| sound)
+        if head[0] != FORM || number(1)? != checksum(&bytes[9..]) {
+            return None;
+        }
+        let mut values = Vec::new();
+        loop {
+            let (length, behind) = rest.split_first_chunk::<2>()?;
+            match u16::from_be_bytes(*length) {
+                u16::MAX => {
+                    let after = Cursor { values, entity_ref: String::from_utf8(behind.to_vec()).ok()? };
+                    return Some(PageToken { fingerprint: number(9)?, total: number(17)?, after });
+                }
+                0 => {
+                    values.push(None);
+                    rest = behind;
+                }
+                length => {
+                    let (value, behind) = behind.split_at_checked(usize::from(length) - 1)?;
+                    values.push(Some(String::from_utf8(value.to_vec()).ok()?));
+                    rest = behind;
+                }
+            }
+        }
     }
 }
 
-/// A number that tells filters apart, the same in every reader.
+/// A number that tells lists of texts apart, the same in every reader.
 pub(crate) fn fingerprint(filter: &[String]) -> u64 {
     // Each string behind its length: ["ab"] and ["a", "b"] differ.
     let lengths: Vec<[u8; 8]> = filter.iter().map(|text| (text.len() as u64).to_be_bytes()).collect();
@@ -92,8 +124,9 @@ pub(crate) fn from_hex(text: &str) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
 
-    fn token(after: &str) -> PageToken {
-        PageToken { fingerprint: 7, total: 42, after: after.into() }
+    fn token(entity_ref: &str) -> PageToken {
+        let values = vec![Some("web".into()), None, Some(String::new())];
+        PageToken { fingerprint: 7, total: 42, after: Cursor { values, entity_ref: entity_ref.into() } }
     }
 
     #[test]

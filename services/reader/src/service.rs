@@ -57,9 +57,10 @@ impl CatalogService for Service {
 
     async fn count_entities(
         &self,
-        _: Request<v1::CountEntitiesRequest>,
+        request: Request<v1::CountEntitiesRequest>,
     ) -> Result<Response<v1::CountEntitiesResponse>, Status> {
-        self.answer("CountEntities", async { Err(Error::NotServed { what: "CountEntities" }) }).await
+        let request = request.into_inner();
+        self.answer("CountEntities", list::count_entities(&self.state, &request)).await
     }
 
     type StreamEntitiesStream = BoxStream<v1::StreamEntitiesResponse>;

@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use crate::watch::Limits;
 use crate::{
     current::Current,
-    memory::{Applied, Memory},
+    memory::{self, Applied, Memory},
     waiting::Waiting,
-    watch::{Change, Hub},
+    watch::{Change, Hub, Told},
 };
 
 /// A handle on what the reader knows; cheap to clone.
@@ -99,7 +99,7 @@ impl State {
         self.0.memory.kinds()
     }
 
-    /// The bytes of all entities' JSON.
+    /// The bytes of all entities as they are held.
     pub fn body_bytes(&self) -> u64 {
         self.0.memory.body_bytes()
     }
@@ -172,25 +172,32 @@ impl State {
     }
 
     fn apply_entity(&self, message: EntityMessage) {
-        let (entity_ref, version) = (message.entity_ref.clone(), message.version);
+        let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
+        // Worked out before the log is held: that is what takes the time.
+        let is_newer = self.0.memory.is_newer(&entity_ref, version);
+        let prepared = is_newer.then(|| self.0.memory.prepare(message));
         let is_watched = self.ready();
         // Held over both, so that whoever reads the log sees the memory as of its end.
         let mut log = self.0.hub.write();
-        log.reach(message.sequence);
-        let before = is_watched.then(|| self.0.memory.by_ref(&entity_ref)).flatten();
-        match self.0.memory.apply(message) {
-            Applied::Known => return,
-            Applied::Newer => {}
-            Applied::Unreadable(reason) => {
+        log.reach(sequence);
+        let change = match prepared.map(|prepared| self.0.memory.take(prepared)) {
+            None | Some(Applied::Known) => return,
+            Some(Applied::Newer(change)) => change,
+            Some(Applied::Unreadable(reason, change)) => {
                 self.0.unreadable.fetch_add(1, Relaxed);
                 tracing::error!("entity.ref" = entity_ref, "an entity cannot be served and is not shown: {reason}");
+                change
             }
-        }
+        };
+        let memory::Change { before, after, rows } = *change;
         match is_watched {
-            true => {
-                let after = self.0.memory.by_ref(&entity_ref);
-                log.push(Change { entity_ref: entity_ref.as_str().into(), version, before, after, place: None });
-            }
+            true => log.push(Change {
+                entity_ref: entity_ref.as_str().into(),
+                version,
+                before: before.map(|before| Arc::new(Told::new(before))),
+                after: after.map(|after| Arc::new(Told::with_rows(after, rows))),
+                place: None,
+            }),
             false => log.note(entity_ref.as_str().into(), version),
         }
         drop(log);
@@ -222,8 +229,9 @@ impl State {
         let dropped = self.0.memory.end_replay();
         let count = dropped.len();
         for stored in dropped {
-            let (entity_ref, version) = (stored.entity_ref.clone(), stored.version);
-            log.push(Change { entity_ref, version, before: Some(stored), after: None, place: None });
+            let (entity_ref, version) = (stored.entity_ref().into(), stored.version());
+            let before = Some(Arc::new(Told::new(stored)));
+            log.push(Change { entity_ref, version, before, after: None, place: None });
         }
         log.end_replay();
         drop(log);

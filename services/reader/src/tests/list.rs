@@ -65,7 +65,7 @@ fn pages_and_chunks_together_are_the_list() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let served = runtime.block_on(Served::with(entities(2100, 0)));
     let stored = served.state.memory().after("", usize::MAX);
-    let all: Vec<String> = stored.iter().map(|stored| stored.entity_ref.to_string()).collect();
+    let all: Vec<String> = stored.iter().map(|stored| stored.entity_ref().to_owned()).collect();
     let odd = |name: &&String| name.ends_with(['1', '3', '5', '7', '9']);
     let matching = |filter: &[&str]| -> Vec<String> {
         match filter {
@@ -126,7 +126,6 @@ async fn what_cannot_be_used_is_named() {
     let served = Served::with(entities(10, 0)).await;
     let token = list(&served, request(&["kind=component"], 2, "")).await.unwrap().next_page_token;
     let many = vec!["a"; 101];
-    let order_by = vec![v1::Order::default()];
     let cases = [
         (request(&[], -1, ""), Code::InvalidArgument, "page_size: expected 0 to 1000, found -1"),
         (request(&[], 1001, ""), Code::InvalidArgument, "page_size: expected 0 to 1000, found 1001"),
@@ -135,14 +134,25 @@ async fn what_cannot_be_used_is_named() {
         (request(&[], 0, "x"), Code::InvalidArgument, "page_token: expected the next_page_token of an earlier answer"),
         (request(&[], 0, &token), Code::InvalidArgument, "page_token: it belongs to another filter"),
         (
-            v1::ListEntitiesRequest { full_text: "a".into(), ..Default::default() },
-            Code::Unimplemented,
-            "full_text is not served by this reader",
+            with(|list| list.full_text = "a".repeat(1025)),
+            Code::InvalidArgument,
+            "full_text: expected at most 1024 bytes",
         ),
         (
-            v1::ListEntitiesRequest { order_by, ..Default::default() },
-            Code::Unimplemented,
-            "order_by is not served by this reader",
+            with(|list| list.full_text_fields = vec!["a".into(); 21]),
+            Code::InvalidArgument,
+            "full_text_fields: expected at",
+        ),
+        (with(|list| list.order_by = vec![v1::Order::default()]), Code::InvalidArgument, "order_by[0].field: expected"),
+        (
+            with(|list| list.order_by = vec![v1::Order::default(); 6]),
+            Code::InvalidArgument,
+            "order_by: expected at most 5",
+        ),
+        (
+            with(|list| list.query = Some(unknown_operator())),
+            Code::InvalidArgument,
+            "query: $.$or: expected one of the",
         ),
     ];
     for (request, code, message) in cases {
@@ -150,4 +160,14 @@ async fn what_cannot_be_used_is_named() {
         assert_eq!(status.code(), code);
         assert!(status.message().starts_with(message), "{status}");
     }
+}
+
+fn with(change: impl FnOnce(&mut v1::ListEntitiesRequest)) -> v1::ListEntitiesRequest {
+    let mut request = v1::ListEntitiesRequest::default();
+    change(&mut request);
+    request
+}
+
+fn unknown_operator() -> prost_types::Struct {
+    prost_types::Struct { fields: [("$or".into(), prost_types::Value { kind: None })].into() }
 }

@@ -1,6 +1,8 @@
 //! What several tests need: entities as the stream carries them, and a reader served on a free port.
 
+mod conformance;
 mod follow;
+mod index;
 mod list;
 mod memory;
 mod service;

@@ -182,8 +182,9 @@ async fn what_is_not_served_says_so() {
     let served = Served::with([]).await;
     let mut client = served.client();
     let ancestry = client.get_ancestry(v1::GetAncestryRequest::default()).await.map(|_| ());
-    let count = client.count_entities(v1::CountEntitiesRequest::default()).await.map(|_| ());
-    for (answer, what) in [(ancestry, "GetAncestry"), (count, "CountEntities")] {
+    let request = v1::TraverseRelationsRequest::default();
+    let traverse = client.traverse_relations(request).await.map(|_| ());
+    for (answer, what) in [(ancestry, "GetAncestry"), (traverse, "TraverseRelations")] {
         let status = answer.unwrap_err();
         assert_eq!(status.code(), Code::Unimplemented);
         assert_eq!(status.message(), format!("{what} is not served by this reader"));

@@ -69,7 +69,7 @@ impl Client {
                 assert!(self.mark.is_some(), "a bookmark says where to resume");
                 return;
             }
-            Event::Change(stored) => (stored.entity_ref.to_string(), stored.version, true),
+            Event::Change(told) => (told.entity_ref().to_owned(), told.version(), true),
             Event::Deletion(entity_ref, version) => (entity_ref.to_string(), version, false),
         };
         let before = self.versions.insert(entity_ref.clone(), version);
@@ -134,9 +134,9 @@ async fn check(steps: &[Step]) {
             while client.take(&state).await {}
         }
         let selection = Selection::parse(&client.filter, None).unwrap();
-        let matching = state.memory().after("", usize::MAX).into_iter().filter(|stored| selection.matches(stored));
+        let matching = state.memory().matching_after(selection.query(), "", usize::MAX).0;
         let expected: BTreeMap<String, i64> =
-            matching.map(|stored| (stored.entity_ref.to_string(), stored.version)).collect();
+            matching.iter().map(|stored| (stored.entity_ref().to_owned(), stored.version())).collect();
         assert_eq!(client.view, expected, "{:?} after {steps:?}", client.filter);
     }
     drop(clients);

@@ -5,8 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Limits;
-use crate::memory::Stored;
+use super::{Limits, Told};
 
 /// A place in a stream of entities, understood by every reader of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,9 +34,9 @@ pub(crate) struct Change {
     /// The version that it has now.
     pub version: i64,
     /// What was shown before.
-    pub before: Option<Arc<Stored>>,
+    pub before: Option<Arc<Told>>,
     /// What is shown now; none: it is gone.
-    pub after: Option<Arc<Stored>>,
+    pub after: Option<Arc<Told>>,
     /// Where a watcher that has seen it resumes.
     pub place: Option<Place>,
 }
@@ -242,6 +241,6 @@ pub(crate) enum Resume {
 }
 
 fn bytes(change: &Change) -> usize {
-    let of = |stored: &Option<Arc<Stored>>| stored.as_ref().map_or(0, |stored| stored.body.len());
+    let of = |told: &Option<Arc<Told>>| told.as_ref().map_or(0, |told| told.bytes());
     of(&change.before) + of(&change.after)
 }

@@ -6,10 +6,12 @@
 mod hub;
 mod log;
 mod token;
+mod told;
 mod watcher;
 
 pub(crate) use hub::{Hub, Limits};
 pub(crate) use log::{Change, Log, Mark, Place};
+pub(crate) use told::Told;
 pub(crate) use watcher::watch_entities;
 
 #[cfg(test)]

@@ -17,8 +17,8 @@ use tokio::{
     time::{Interval, MissedTickBehavior},
 };
 
-use super::{Change, Log, Mark, Place, log::Resume, token::ResumeToken};
-use crate::{memory::Stored, selection::Selection, state::State};
+use super::{Change, Log, Mark, Place, Told, log::Resume, token::ResumeToken};
+use crate::{selection::Selection, state::State};
 
 /// Changes told, or entities walked over, before the log is let go of.
 const BATCH: usize = 256;
@@ -71,7 +71,7 @@ pub(crate) enum Begin {
 #[derive(Debug)]
 pub(crate) enum Event {
     /// An entity that matches is new or has changed.
-    Change(Arc<Stored>),
+    Change(Arc<Told>),
     /// An entity is gone or does not match any more.
     Deletion(Arc<str>, i64),
     /// Everything up to this revision has been told; none: that cannot be said.
@@ -226,7 +226,7 @@ impl Watcher {
     pub fn response(&self, event: Event) -> Result<v1::WatchEntitiesResponse, Error> {
         use v1::watch_entities_response::Event as Message;
         let (event, version) = match event {
-            Event::Change(stored) => (Message::Change(stored.encoded()?), stored.version),
+            Event::Change(told) => (Message::Change(told.encoded()), told.version()),
             Event::Deletion(entity_ref, version) => {
                 (Message::Deletion(v1::Deletion { r#ref: entity_ref.to_string() }), version)
             }
@@ -261,10 +261,10 @@ impl Watcher {
         if self.will_walk(&change.entity_ref) {
             return;
         }
-        let matches = |stored: &&Arc<Stored>| self.selection.matches(stored);
+        let matches = |told: &&Arc<Told>| self.selection.matches(told);
         let event = match change.after.as_ref().filter(matches) {
             Some(after) => Event::Change(after.clone()),
-            None if self.position <= self.merged.0 || change.before.as_ref().is_some_and(|stored| matches(&stored)) => {
+            None if self.position <= self.merged.0 || change.before.as_ref().is_some_and(|told| matches(&told)) => {
                 Event::Deletion(change.entity_ref.clone(), change.version)
             }
             None => return,
@@ -289,9 +289,9 @@ impl Watcher {
                 self.merged = log.news();
                 continue;
             }
-            let stored = self.state.memory().by_ref(&trace.entity_ref);
-            let event = match stored.filter(|stored| self.selection.matches(stored)) {
-                Some(stored) => Event::Change(stored),
+            let stored = self.state.memory().matching(&trace.entity_ref, self.selection.query());
+            let event = match stored {
+                Some(stored) => Event::Change(Arc::new(Told::new(stored))),
                 None => Event::Deletion(trace.entity_ref.clone(), trace.version),
             };
             self.ready.push_back((event, self.mark_at(log.place_of(position, trace))));
@@ -312,10 +312,9 @@ impl Watcher {
     /// Tells some of the entities as they are now.
     fn walk(&mut self) -> bool {
         let Some(walked) = self.walked.take() else { return false };
-        let slice = self.state.memory().after(&walked, BATCH);
-        self.walked = slice.last().map(|stored| stored.entity_ref.clone());
-        let matching = slice.into_iter().filter(|stored| self.selection.matches(stored));
-        self.ready.extend(matching.map(|stored| (Event::Change(stored), None)));
+        let (matching, end) = self.state.memory().matching_after(self.selection.query(), &walked, BATCH);
+        self.walked = end.map(Into::into);
+        self.ready.extend(matching.into_iter().map(|stored| (Event::Change(Arc::new(Told::new(stored))), None)));
         true
     }
 

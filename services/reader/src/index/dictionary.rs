@@ -1,0 +1,365 @@
+//! The dictionary of one segment: each search row (a key and a value) once, under a number, with the documents that have it.
+//!
+//! A *term* is a key and a lower-cased value, or a key and no value (null, or longer than 200 characters): filters ask for terms. A value that the source wrote in
+//! another case is a *spelling* of its term: facets show spellings. Relations, and rows whose value is `true` (each string in a list has one, `metadata.tags.java`),
+//! are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
+//! documents, and what they say stands in the entity's other rows or in its relations. A *row* is the number of either of the three.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
+
+use catalog::search::SearchRow;
+use hashbrown::HashTable;
+
+use super::postings::{Posting, Postings, TermDocs};
+use super::slab::Slab;
+use super::texts::{TextId, Texts};
+
+/// A row with this bit is a spelling, with [`HIDDEN`] a hidden row, with neither a term.
+const SPELLING: u32 = 1 << 31;
+const HIDDEN: u32 = 1 << 30;
+const NUMBER: u32 = HIDDEN - 1;
+
+/// What the keys of relations begin with.
+pub const RELATIONS: &str = "relations.";
+/// The value of rows that are hidden, whatever their key.
+pub const TRUE: &str = "true";
+
+/// The number of a key in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyId(u32);
+
+/// The number of a term in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TermId(u32);
+
+/// The number of a row in its segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RowId(u32);
+
+/// The rows of a segment's documents.
+#[derive(Debug, Default)]
+pub struct Dictionary {
+    keys: Slab<Key>,
+    terms: Slab<Term>,
+    spellings: Slab<Spelling>,
+    hidden: Slab<Hidden>,
+    key_table: HashTable<u32>,
+    term_table: HashTable<u32>,
+    spelling_table: HashTable<u32>,
+    hidden_table: HashTable<u32>,
+    key_texts: Texts,
+    /// The lower-cased values: what a full-text search without fields looks through.
+    values: Texts,
+    spelling_texts: Texts,
+    postings: Postings,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Key {
+    text: TextId,
+    hash: u32,
+    docs: Posting,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Term {
+    key: u32,
+    text: TextId,
+    hash: u32,
+    docs: Posting,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Spelling {
+    term: u32,
+    text: TextId,
+    hash: u32,
+    docs: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Hidden {
+    /// In two halves, so that the whole takes twelve bytes.
+    hash: [u32; 2],
+    docs: Posting,
+}
+
+impl Dictionary {
+    /// The number of a key that any document has in a row that is not hidden.
+    pub fn key(&self, key: &str) -> Option<KeyId> {
+        let hash = hash_of(key);
+        let known = |id: &u32| self.keys[*id].hash == hash && self.key_texts.get(self.keys[*id].text) == key;
+        self.key_table.find(spread(hash), known).map(|id| KeyId(*id))
+    }
+
+    /// The documents that have a key: in rows that are not hidden, in hidden ones with a value, and in hidden ones of relations.
+    pub fn docs_of_key(&self, key: &str) -> [TermDocs<'_>; 3] {
+        let plain = self.key(key).map_or(TermDocs::None, |key| self.postings.get(self.keys[key.0].docs));
+        [plain, self.hidden_docs(key, Some(TRUE)), self.hidden_docs(key, None)]
+    }
+
+    /// The documents that have a value (lower-cased) under a key.
+    pub fn docs_of(&self, key: &str, value: &str) -> [TermDocs<'_>; 2] {
+        let plain = self.key(key).and_then(|key| self.find_term(key, Some(value), term_hash(key, Some(value))));
+        let plain = plain.map_or(TermDocs::None, |term| self.docs(term));
+        [plain, self.hidden_docs(key, Some(value))]
+    }
+
+    /// The documents that have a term.
+    pub fn docs(&self, term: TermId) -> TermDocs<'_> {
+        self.postings.get(self.terms[term.0].docs)
+    }
+
+    /// The row of `true` under a key, if any document has it.
+    pub fn true_row(&self, key: &str) -> Option<RowId> {
+        self.find_hidden(hidden_hash(key, Some(TRUE))).map(|id| RowId(id | HIDDEN))
+    }
+
+    /// The term of a row; none: it is hidden.
+    pub fn term_of(&self, row: RowId) -> Option<TermId> {
+        match row.0 {
+            id if id & SPELLING != 0 => Some(TermId(self.spellings[id & NUMBER].term)),
+            id if id & HIDDEN != 0 => None,
+            id => Some(TermId(id)),
+        }
+    }
+
+    /// The key of a term.
+    pub fn key_of(&self, term: TermId) -> KeyId {
+        KeyId(self.terms[term.0].key)
+    }
+
+    /// A term's value, lower-cased; none: it has none.
+    pub fn value(&self, term: TermId) -> Option<&str> {
+        let text = self.terms[term.0].text;
+        (text != TextId::NONE).then(|| self.values.get(text))
+    }
+
+    /// A row's value as its source wrote it; none: it has none, or is hidden.
+    pub fn original(&self, row: RowId) -> Option<&str> {
+        match row.0 & SPELLING != 0 {
+            true => Some(self.spelling_texts.get(self.spellings[row.0 & NUMBER].text)),
+            false => self.value(self.term_of(row)?),
+        }
+    }
+
+    /// Calls `each` with every term whose value holds the needle.
+    pub fn search(&self, needle: &str, mut each: impl FnMut(TermId)) {
+        self.values.search(needle, |term| each(TermId(term)));
+    }
+
+    /// Calls `each` with every term that has a value.
+    pub fn for_each_value(&self, mut each: impl FnMut(TermId, &str)) {
+        for (id, term) in self.terms.iter() {
+            if !term.docs.is_empty()
+                && let Some(value) = self.value(TermId(id))
+            {
+                each(TermId(id), value);
+            }
+        }
+    }
+
+    /// The numbers of an entity's rows, new where they have none; [`Dictionary::add`] then says who has them.
+    pub fn intern(&mut self, rows: &[SearchRow]) -> Box<[RowId]> {
+        let mut numbers = Vec::with_capacity(rows.len() + 8);
+        for SearchRow { key, value, original } in rows {
+            if value.is_some() && key.starts_with(RELATIONS) {
+                let there = self.intern_hidden(hidden_hash(key, None));
+                if !numbers.contains(&there) {
+                    numbers.push(there);
+                }
+                numbers.push(self.intern_hidden(hidden_hash(key, value.as_deref())));
+            } else if original.as_deref() == Some(TRUE) {
+                numbers.push(self.intern_hidden(hidden_hash(key, Some(TRUE))));
+            } else {
+                numbers.push(self.intern_plain(key, value.as_deref(), original.as_deref()));
+            }
+        }
+        numbers.into()
+    }
+
+    /// A document has a row now.
+    pub fn add(&mut self, row: RowId, doc: u16) {
+        let Some(term) = self.term_of(row) else {
+            let hidden = &mut self.hidden[row.0 & NUMBER];
+            hidden.docs = self.postings.insert(hidden.docs, doc);
+            return;
+        };
+        if row.0 & SPELLING != 0 {
+            self.spellings[row.0 & NUMBER].docs += 1;
+        }
+        let term = &mut self.terms[term.0];
+        term.docs = self.postings.insert(term.docs, doc);
+        let key = &mut self.keys[term.key];
+        key.docs = self.postings.insert(key.docs, doc);
+    }
+
+    /// A document has a row no more; `keeps_term`: but another spelling of its term. Whether it still has the row's key is settled by
+    /// [`Dictionary::remove_key`].
+    pub fn remove(&mut self, row: RowId, doc: u16, keeps_term: bool) {
+        let Some(term) = self.term_of(row) else {
+            return self.remove_hidden(row.0 & NUMBER, doc);
+        };
+        if row.0 & SPELLING != 0 {
+            self.remove_spelling(row.0 & NUMBER);
+        }
+        if keeps_term {
+            return;
+        }
+        let docs = self.postings.remove(self.terms[term.0].docs, doc);
+        self.terms[term.0].docs = docs;
+        if docs.is_empty() {
+            let Term { text, hash, .. } = self.terms.remove(term.0);
+            forget(&mut self.term_table, spread(hash), term.0);
+            if text != TextId::NONE {
+                self.values.remove(text);
+            }
+        }
+    }
+
+    /// A document has a key no more in rows that are not hidden.
+    pub fn remove_key(&mut self, key: KeyId, doc: u16) {
+        let docs = self.postings.remove(self.keys[key.0].docs, doc);
+        self.keys[key.0].docs = docs;
+        if docs.is_empty() {
+            let Key { text, hash, .. } = self.keys.remove(key.0);
+            forget(&mut self.key_table, spread(hash), key.0);
+            self.key_texts.remove(text);
+        }
+    }
+
+    fn intern_plain(&mut self, key: &str, value: Option<&str>, original: Option<&str>) -> RowId {
+        let key = self.key(key).unwrap_or_else(|| self.new_key(key));
+        let hash = term_hash(key, value);
+        let term = self.find_term(key, value, hash).unwrap_or_else(|| self.new_term(key, value, hash));
+        match original.filter(|original| value != Some(original)) {
+            Some(original) => self.intern_spelling(term, original),
+            None => RowId(term.0),
+        }
+    }
+
+    fn new_key(&mut self, key: &str) -> KeyId {
+        let hash = hash_of(key);
+        let id = self.keys.insert(Key { hash, ..Key::default() });
+        self.keys[id].text = self.key_texts.insert(key, id);
+        self.key_table.insert_unique(spread(hash), id, |id| spread(self.keys[*id].hash));
+        KeyId(id)
+    }
+
+    fn find_term(&self, key: KeyId, value: Option<&str>, hash: u32) -> Option<TermId> {
+        let known = |id: &u32| {
+            let term = &self.terms[*id];
+            term.hash == hash && term.key == key.0 && self.value(TermId(*id)) == value
+        };
+        self.term_table.find(spread(hash), known).map(|id| TermId(*id))
+    }
+
+    fn new_term(&mut self, key: KeyId, value: Option<&str>, hash: u32) -> TermId {
+        let id = self.terms.insert(Term { key: key.0, hash, ..Term::default() });
+        if let Some(value) = value {
+            self.terms[id].text = self.values.insert(value, id);
+        }
+        self.term_table.insert_unique(spread(hash), id, |id| spread(self.terms[*id].hash));
+        TermId(id)
+    }
+
+    fn intern_spelling(&mut self, term: TermId, original: &str) -> RowId {
+        let hash = mix(term.0, hash_of(original));
+        let known = |id: &u32| {
+            let spelling = &self.spellings[*id];
+            spelling.hash == hash && spelling.term == term.0 && self.spelling_texts.get(spelling.text) == original
+        };
+        if let Some(id) = self.spelling_table.find(spread(hash), known) {
+            return RowId(id | SPELLING);
+        }
+        let id = self.spellings.insert(Spelling { term: term.0, hash, ..Spelling::default() });
+        self.spellings[id].text = self.spelling_texts.insert(original, id);
+        self.spelling_table.insert_unique(spread(hash), id, |id| spread(self.spellings[*id].hash));
+        RowId(id | SPELLING)
+    }
+
+    fn remove_spelling(&mut self, id: u32) {
+        self.spellings[id].docs -= 1;
+        if self.spellings[id].docs == 0 {
+            let Spelling { text, hash, .. } = self.spellings.remove(id);
+            forget(&mut self.spelling_table, spread(hash), id);
+            self.spelling_texts.remove(text);
+        }
+    }
+
+    fn find_hidden(&self, hash: u64) -> Option<u32> {
+        self.hidden_table.find(hash, |id| self.hidden[*id].hash() == hash).copied()
+    }
+
+    fn hidden_docs(&self, key: &str, value: Option<&str>) -> TermDocs<'_> {
+        let id = self.find_hidden(hidden_hash(key, value));
+        id.map_or(TermDocs::None, |id| self.postings.get(self.hidden[id].docs))
+    }
+
+    fn intern_hidden(&mut self, hash: u64) -> RowId {
+        if let Some(id) = self.find_hidden(hash) {
+            return RowId(id | HIDDEN);
+        }
+        let halves = [hash as u32, (hash >> 32) as u32];
+        let id = self.hidden.insert(Hidden { hash: halves, docs: Posting::EMPTY });
+        self.hidden_table.insert_unique(hash, id, |id| self.hidden[*id].hash());
+        RowId(id | HIDDEN)
+    }
+
+    fn remove_hidden(&mut self, id: u32, doc: u16) {
+        let docs = self.postings.remove(self.hidden[id].docs, doc);
+        self.hidden[id].docs = docs;
+        if docs.is_empty() {
+            let hidden = self.hidden.remove(id);
+            forget(&mut self.hidden_table, hidden.hash(), id);
+        }
+    }
+}
+
+impl Hidden {
+    fn hash(&self) -> u64 {
+        u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
+    }
+}
+
+fn forget(table: &mut HashTable<u32>, hash: u64, id: u32) {
+    if let Ok(entry) = table.find_entry(hash, |other| *other == id) {
+        entry.remove();
+    }
+}
+
+/// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
+/// rows as a disk that reads wrong.
+fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    STATE.hash_one((key, value))
+}
+
+/// A hash for tables whose entries are compared: quick, no protection.
+pub fn hash_of(text: &str) -> u32 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ text.len() as u64;
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    for chunk in &mut chunks {
+        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+        hash = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+    for byte in chunks.remainder() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+}
+
+fn term_hash(key: KeyId, value: Option<&str>) -> u32 {
+    mix(key.0, value.map_or(0, hash_of))
+}
+
+fn mix(one: u32, two: u32) -> u32 {
+    let both = u64::from(one) << 32 | u64::from(two);
+    (both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32 ^ two
+}
+
+/// A table wants its bits at both ends.
+pub fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}

@@ -1,0 +1,268 @@
+//! A set of documents of one segment: a sorted list while it is small, a bitmap once it is not (one container of a roaring bitmap).
+
+/// Documents of a segment are numbered below this.
+pub const SEGMENT_DOCS: usize = 1 << 16;
+const WORDS: usize = SEGMENT_DOCS / 64;
+/// The largest list; a bitmap takes as much memory as this many entries of a list.
+const LIST_LIMIT: usize = 4096;
+/// A bitmap that shrinks to this becomes a list again; lower than [`LIST_LIMIT`], so that one document more or less does not turn it over.
+const LIST_AGAIN: u32 = 2048;
+
+/// A set of document numbers.
+#[derive(Clone, Debug)]
+pub enum DocSet {
+    /// Sorted, each once.
+    List(Vec<u16>),
+    /// One bit a document, and how many are set.
+    Bits(Box<[u64; WORDS]>, u32),
+}
+
+impl Default for DocSet {
+    fn default() -> DocSet {
+        DocSet::List(Vec::new())
+    }
+}
+
+impl DocSet {
+    /// An empty bitmap, to collect many documents in any order; [`DocSet::shrunk`] when it is done.
+    pub fn empty_bits() -> DocSet {
+        DocSet::Bits(Box::new([0; WORDS]), 0)
+    }
+
+    /// The same set, as a list if it is small.
+    pub fn shrunk(self) -> DocSet {
+        match self.len() <= LIST_AGAIN as usize && matches!(self, DocSet::Bits(..)) {
+            true => DocSet::List(self.iter().collect()),
+            false => self,
+        }
+    }
+
+    /// How many documents it has.
+    pub fn len(&self) -> usize {
+        match self {
+            DocSet::List(list) => list.len(),
+            DocSet::Bits(_, len) => *len as usize,
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether it has this one.
+    pub fn contains(&self, doc: u16) -> bool {
+        match self {
+            DocSet::List(list) => list.binary_search(&doc).is_ok(),
+            DocSet::Bits(words, _) => words[usize::from(doc) / 64] >> (doc % 64) & 1 == 1,
+        }
+    }
+
+    /// Adds one; whether it was not there.
+    pub fn insert(&mut self, doc: u16) -> bool {
+        match self {
+            DocSet::List(list) => {
+                let Err(place) = list.binary_search(&doc) else { return false };
+                if list.len() == LIST_LIMIT {
+                    *self = bits_of(list);
+                    return self.insert(doc);
+                }
+                // Most sets stay tiny: growth by doubling from four would waste more than it saves.
+                if list.len() == list.capacity() {
+                    list.reserve_exact((list.len() / 4).max(1));
+                }
+                list.insert(place, doc);
+                true
+            }
+            DocSet::Bits(words, len) => {
+                let (word, bit) = (&mut words[usize::from(doc) / 64], 1 << (doc % 64));
+                let is_new = *word & bit == 0;
+                *word |= bit;
+                *len += u32::from(is_new);
+                is_new
+            }
+        }
+    }
+
+    /// Takes one out; whether it was there.
+    pub fn remove(&mut self, doc: u16) -> bool {
+        match self {
+            DocSet::List(list) => {
+                let Ok(place) = list.binary_search(&doc) else { return false };
+                list.remove(place);
+                true
+            }
+            DocSet::Bits(words, len) => {
+                let (word, bit) = (&mut words[usize::from(doc) / 64], 1 << (doc % 64));
+                let was_there = *word & bit != 0;
+                *word &= !bit;
+                *len -= u32::from(was_there);
+                if *len <= LIST_AGAIN {
+                    *self = DocSet::List(self.iter().collect());
+                }
+                was_there
+            }
+        }
+    }
+
+    /// The documents in rising order.
+    pub fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
+        match self {
+            DocSet::List(list) => Box::new(list.iter().copied()),
+            DocSet::Bits(words, _) => Box::new(words.iter().enumerate().flat_map(|(place, word)| {
+                let mut left = *word;
+                std::iter::from_fn(move || {
+                    let bit = (left != 0).then(|| left.trailing_zeros())?;
+                    left &= left - 1;
+                    Some((place * 64) as u16 + bit as u16)
+                })
+            })),
+        }
+    }
+
+    /// Calls `each` with every document in rising order; quicker than [`DocSet::iter`].
+    pub fn for_each(&self, mut each: impl FnMut(u16)) {
+        match self {
+            DocSet::List(list) => list.iter().for_each(|doc| each(*doc)),
+            DocSet::Bits(words, _) => {
+                for (place, word) in words.iter().enumerate() {
+                    let mut left = *word;
+                    while left != 0 {
+                        each((place * 64) as u16 + left.trailing_zeros() as u16);
+                        left &= left - 1;
+                    }
+                }
+            }
+        }
+    }
+
+    /// What both have.
+    pub fn and(&self, other: &DocSet) -> DocSet {
+        match (self, other) {
+            (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & two),
+            (DocSet::List(small), large) | (large, DocSet::List(small)) => {
+                DocSet::List(small.iter().copied().filter(|doc| large.contains(*doc)).collect())
+            }
+        }
+    }
+
+    /// What this has and the other has not.
+    pub fn and_not(&self, other: &DocSet) -> DocSet {
+        match (self, other) {
+            (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & !two),
+            (DocSet::List(list), other) => {
+                DocSet::List(list.iter().copied().filter(|doc| !other.contains(*doc)).collect())
+            }
+            (DocSet::Bits(..), DocSet::List(list)) => {
+                let mut rest = self.clone();
+                for doc in list {
+                    rest.remove(*doc);
+                }
+                rest
+            }
+        }
+    }
+
+    /// Adds everything that the other has.
+    pub fn add(&mut self, other: &DocSet) {
+        match (&mut *self, other) {
+            (DocSet::Bits(words, len), DocSet::Bits(others, _)) => {
+                words.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other);
+                *len = count(words);
+            }
+            (DocSet::Bits(..), DocSet::List(list)) => list.iter().for_each(|doc| {
+                self.insert(*doc);
+            }),
+            (DocSet::List(list), DocSet::List(others)) if list.len() + others.len() <= LIST_LIMIT => {
+                list.extend_from_slice(others);
+                // Two runs that are sorted already: a stable sort merges them.
+                list.sort();
+                list.dedup();
+            }
+            (DocSet::List(list), _) => {
+                *self = bits_of(list);
+                self.add(other);
+            }
+        }
+    }
+}
+
+impl FromIterator<u16> for DocSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(docs: I) -> DocSet {
+        let mut set = DocSet::default();
+        docs.into_iter().for_each(|doc| {
+            set.insert(doc);
+        });
+        set
+    }
+}
+
+fn zip(one: &[u64; WORDS], two: &[u64; WORDS], word: impl Fn(u64, u64) -> u64) -> DocSet {
+    let mut words = Box::new([0; WORDS]);
+    words.iter_mut().zip(one.iter().zip(two)).for_each(|(to, (one, two))| *to = word(*one, *two));
+    let len = count(&words);
+    DocSet::Bits(words, len)
+}
+
+fn count(words: &[u64; WORDS]) -> u32 {
+    words.iter().map(|word| word.count_ones()).sum()
+}
+
+fn bits_of(list: &[u16]) -> DocSet {
+    let mut words = Box::new([0_u64; WORDS]);
+    for doc in list {
+        words[usize::from(*doc) / 64] |= 1 << (doc % 64);
+    }
+    DocSet::Bits(words, list.len() as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn set(docs: &BTreeSet<u16>) -> DocSet {
+        docs.iter().copied().collect()
+    }
+
+    fn check(set: &DocSet, expected: &BTreeSet<u16>) {
+        let mut visited = Vec::new();
+        set.for_each(|doc| visited.push(doc));
+        assert!(visited.iter().eq(expected), "{} of {}", visited.len(), expected.len());
+        assert!(set.iter().eq(expected.iter().copied()));
+        assert_eq!((set.len(), set.is_empty()), (expected.len(), expected.is_empty()));
+    }
+
+    /// Small and large sets, so that lists meet bitmaps.
+    fn docs() -> impl Strategy<Value = BTreeSet<u16>> {
+        prop_oneof![
+            prop::collection::btree_set(any::<u16>(), 0..50),
+            (any::<u16>(), 1..9_u16, 0..20_000_u16)
+                .prop_map(|(from, step, count)| (0..count).map(|n| from.wrapping_add(n.wrapping_mul(step))).collect()),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn is_a_set(one in docs(), two in docs()) {
+            let (left, right) = (set(&one), set(&two));
+            check(&left, &one);
+            check(&left.and(&right), &one.intersection(&two).copied().collect());
+            check(&left.and_not(&right), &one.difference(&two).copied().collect());
+            let mut both = left.clone();
+            both.add(&right);
+            check(&both, &one.union(&two).copied().collect());
+            let mut rest = both;
+            for doc in &one {
+                prop_assert!(rest.remove(*doc));
+                prop_assert!(!rest.contains(*doc));
+            }
+            check(&rest, &two.difference(&one).copied().collect());
+        }
+    }
+}

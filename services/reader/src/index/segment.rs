@@ -1,0 +1,334 @@
+//! One part of the index: up to 65,536 documents with their rows, under one lock.
+//!
+//! What a call does in a segment is bounded by its size, so no lock is held for long, however many entities there are; and what is counted or collected in each
+//! segment adds up to the answer, since an entity is in one segment as long as it exists.
+
+use std::{borrow::Cow, sync::Arc};
+
+use catalog::search::{MAX_VALUE_LENGTH, SearchRow};
+
+use super::{
+    column::Column,
+    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId},
+    doc_set::{DocSet, SEGMENT_DOCS},
+    evaluate::Query,
+    order::{Order, TextOrder},
+    tokens::Tokens,
+    views::Views,
+};
+use crate::stored::Stored;
+
+/// Some of the documents, and all that is known about them.
+#[derive(Debug)]
+pub struct Segment {
+    pub(super) dictionary: Dictionary,
+    pub(super) alive: DocSet,
+    pub(super) views: Views,
+    docs: Vec<Option<Doc>>,
+    free: Vec<u16>,
+    limit: usize,
+}
+
+#[derive(Debug)]
+struct Doc {
+    stored: Arc<Stored>,
+    rows: Box<[RowId]>,
+}
+
+impl Segment {
+    /// An empty segment for this many documents, at most [`SEGMENT_DOCS`].
+    pub fn new(limit: usize) -> Segment {
+        Segment {
+            dictionary: Dictionary::default(),
+            alive: DocSet::default(),
+            views: Views::default(),
+            docs: Vec::new(),
+            free: Vec::new(),
+            limit: limit.min(SEGMENT_DOCS),
+        }
+    }
+
+    /// A number for a new document; none: the segment is full.
+    pub fn reserve(&mut self) -> Option<u16> {
+        if let Some(doc) = self.free.pop() {
+            return Some(doc);
+        }
+        let doc = self.docs.len();
+        (doc < self.limit).then(|| {
+            self.docs.push(None);
+            doc as u16
+        })
+    }
+
+    /// A document is this entity with these rows from now on, whatever it was before.
+    pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &[SearchRow]) {
+        let rows = self.dictionary.intern(rows);
+        let before = self.docs[usize::from(doc)].take();
+        let new = Doc { stored, rows };
+        if before.is_none() {
+            self.views.refs.each(|(), order| {
+                let place = order.find(new.stored.entity_ref(), |id| entity_ref(&self.docs, id));
+                let place = place.unwrap_or_else(|place| place);
+                order.insert(place, u32::from(doc));
+                order.give(doc, place);
+            });
+        }
+        self.change(doc, before, Some(new));
+        self.alive.insert(doc);
+    }
+
+    /// A document is no entity any more; its number is free.
+    pub fn remove(&mut self, doc: u16) {
+        self.views.refs.each(|(), order| {
+            if let Some(place) = order.place(doc, false) {
+                order.clear(doc);
+                order.take(place as usize);
+            }
+        });
+        let before = self.docs[usize::from(doc)].take();
+        self.change(doc, before, None);
+        self.alive.remove(doc);
+        self.free.push(doc);
+    }
+
+    /// The same entity, held otherwise.
+    pub fn replace(&mut self, doc: u16, stored: Arc<Stored>) {
+        if let Some(held) = &mut self.docs[usize::from(doc)] {
+            held.stored = stored;
+        }
+    }
+
+    /// Of the next `limit` documents after a ref, in the order of their refs, those that match; and the last ref looked at, if there are more.
+    pub fn after(&self, query: &Query, entity_ref: &str, limit: usize) -> (Vec<Arc<Stored>>, Option<String>) {
+        let order = self.ref_order();
+        let from = match self.find_ref(entity_ref) {
+            Ok(place) => place + 1,
+            Err(place) => place,
+        };
+        let all = &order.values()[from..];
+        let looked_at = &all[..limit.min(all.len())];
+        let docs = looked_at.iter().map(|doc| *doc as u16);
+        let matching = docs.filter(|doc| query.is_everything() || self.matches(*doc, query));
+        let last = looked_at.last().filter(|_| looked_at.len() < all.len());
+        let last = last.and_then(|doc| self.stored(*doc as u16)).map(|stored| stored.entity_ref().to_owned());
+        (matching.filter_map(|doc| self.stored(doc).cloned()).collect(), last)
+    }
+
+    /// A document's entity.
+    pub fn stored(&self, doc: u16) -> Option<&Arc<Stored>> {
+        Some(&self.docs.get(usize::from(doc))?.as_ref()?.stored)
+    }
+
+    /// A document's rows.
+    pub fn rows(&self, doc: u16) -> &[RowId] {
+        let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
+        held.map_or(&[], |held| &held.rows)
+    }
+
+    /// A key's values by document, for facets.
+    pub(super) fn column(&self, key: &str) -> Arc<Column> {
+        self.views.columns.get(key.to_owned(), || {
+            let mut column = Column::default();
+            self.for_each_valued(key, |doc, values| column.put(doc, &originals(values)));
+            column
+        })
+    }
+
+    /// A key's values in order.
+    pub(super) fn order(&self, key: &str) -> Arc<TextOrder> {
+        self.views.orders.get(key.to_owned(), || {
+            let mut all = Vec::new();
+            self.for_each_valued(key, |doc, values| {
+                all.extend(values.iter().map(|value| (value.lower.clone(), doc)));
+            });
+            TextOrder::build(all)
+        })
+    }
+
+    /// The entities' refs in order.
+    pub(super) fn ref_order(&self) -> Arc<Order> {
+        self.views.refs.get((), || {
+            let mut docs: Vec<u16> = self.alive.iter().collect();
+            docs.sort_by_cached_key(|doc| entity_ref(&self.docs, u32::from(*doc)));
+            Order::of_sorted(docs.into_iter().map(|doc| (doc, u32::from(doc))))
+        })
+    }
+
+    /// The words of some fields (lower-cased, sorted).
+    pub(super) fn tokens(&self, fields: &[String]) -> Arc<Tokens> {
+        self.views.tokens.get(fields.to_vec(), || {
+            let mut tokens = Tokens::default();
+            for field in fields {
+                self.for_each_valued(field, |doc, values| {
+                    tokens.put(doc, values.iter().map(|value| &*value.lower));
+                });
+            }
+            tokens
+        })
+    }
+
+    /// Where a ref stands in their order, or would.
+    pub(super) fn find_ref(&self, asked: &str) -> Result<usize, usize> {
+        self.ref_order().find(asked, |id| entity_ref(&self.docs, id))
+    }
+
+    /// A document's values under a key.
+    pub(super) fn values(&self, doc: u16, key: &str) -> Vec<FieldValue<'_>> {
+        let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
+        held.map_or_else(Vec::new, |held| held.values(&self.dictionary, &Field::of(&self.dictionary, key)))
+    }
+
+    /// Makes what every installation asks for, so that no call has to wait for it.
+    pub fn warm(&self) {
+        self.ref_order();
+    }
+
+    /// Calls `each` with every document that has values under a key, and the values.
+    fn for_each_valued<'s>(&'s self, key: &str, mut each: impl FnMut(u16, &[FieldValue<'s>])) {
+        let mut docs = DocSet::default();
+        self.dictionary.docs_of_key(key).iter().for_each(|having| having.add_to(&mut docs));
+        let field = Field::of(&self.dictionary, key);
+        docs.for_each(|doc| {
+            let held = self.docs[usize::from(doc)].as_ref();
+            let values = held.map_or_else(Vec::new, |held| held.values(&self.dictionary, &field));
+            if !values.is_empty() {
+                each(doc, &values);
+            }
+        });
+    }
+
+    /// Changes what a document is: the views first, while the dictionary still knows the old rows, and knows the new ones already.
+    fn change(&mut self, doc: u16, before: Option<Doc>, after: Option<Doc>) {
+        self.change_views(doc, before.as_ref(), after.as_ref());
+        let rows = |held: &Option<Doc>| held.as_ref().map_or_else(Box::default, |held| held.rows.clone());
+        self.change_rows(doc, rows(&before), rows(&after));
+        self.docs[usize::from(doc)] = after;
+    }
+
+    fn change_views(&mut self, doc: u16, old: Option<&Doc>, new: Option<&Doc>) {
+        let dictionary = &self.dictionary;
+        let values = |held: Option<&Doc>, key: &str| match held {
+            Some(held) => held.values(dictionary, &Field::of(dictionary, key)),
+            None => Vec::new(),
+        };
+        self.views.columns.each(|key, column| {
+            let (old, new) = (values(old, key), values(new, key));
+            if old != new {
+                column.clear(doc);
+                column.put(doc, &originals(&new));
+            }
+        });
+        self.views.orders.each(|key, order| {
+            let (old, new) = (values(old, key), values(new, key));
+            if old != new {
+                order.clear(doc, &lowers(&old));
+                order.put(doc, &lowers(&new));
+            }
+        });
+        self.views.tokens.each(|fields, tokens| {
+            let all = |held| fields.iter().flat_map(|field| values(held, field)).collect::<Vec<_>>();
+            let (old, new) = (all(old), all(new));
+            if old != new {
+                tokens.clear(doc, lowers(&old).into_iter());
+                tokens.put(doc, lowers(&new).into_iter());
+            }
+        });
+    }
+
+    fn change_rows(&mut self, doc: u16, mut old: Box<[RowId]>, mut new: Box<[RowId]>) {
+        old.sort_unstable();
+        new.sort_unstable();
+        let keys = |dictionary: &Dictionary, rows: &[RowId]| {
+            let terms = rows.iter().filter_map(|row| dictionary.term_of(*row));
+            let mut keys: Vec<KeyId> = terms.map(|term| dictionary.key_of(term)).collect();
+            keys.sort_unstable();
+            keys.dedup();
+            keys
+        };
+        let (old_keys, new_keys) = (keys(&self.dictionary, &old), keys(&self.dictionary, &new));
+        for row in new.iter().filter(|row| old.binary_search(row).is_err()) {
+            self.dictionary.add(*row, doc);
+        }
+        // Another spelling of the same term keeps the term.
+        let kept: Vec<TermId> = new.iter().filter_map(|row| self.dictionary.term_of(*row)).collect();
+        for row in old.iter().filter(|row| new.binary_search(row).is_err()) {
+            let is_kept = self.dictionary.term_of(*row).is_some_and(|term| kept.contains(&term));
+            self.dictionary.remove(*row, doc, is_kept);
+        }
+        for key in old_keys.into_iter().filter(|key| new_keys.binary_search(key).is_err()) {
+            self.dictionary.remove_key(key, doc);
+        }
+    }
+}
+
+/// One value of a document under a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldValue<'a> {
+    /// For comparing.
+    pub lower: Cow<'a, str>,
+    /// As its source wrote it.
+    pub original: Cow<'a, str>,
+}
+
+/// A key, and how a segment's dictionary knows it.
+struct Field<'k> {
+    key: &'k str,
+    id: Option<KeyId>,
+    true_row: Option<RowId>,
+}
+
+impl<'k> Field<'k> {
+    fn of(dictionary: &Dictionary, key: &'k str) -> Field<'k> {
+        Field { key, id: dictionary.key(key), true_row: dictionary.true_row(key) }
+    }
+}
+
+impl Doc {
+    /// The values under a key. Relations are hidden in the dictionary: they are read from the entity itself.
+    fn values<'a>(&self, dictionary: &'a Dictionary, field: &Field<'_>) -> Vec<FieldValue<'a>> {
+        if let Some(kind) = field.key.strip_prefix(RELATIONS) {
+            return self.relations(kind);
+        }
+        let mut values = Vec::new();
+        for row in &self.rows {
+            if Some(*row) == field.true_row {
+                values.push(FieldValue { lower: TRUE.into(), original: TRUE.into() });
+            } else if let Some(term) = dictionary.term_of(*row)
+                && Some(dictionary.key_of(term)) == field.id
+                && let (Some(lower), Some(original)) = (dictionary.value(term), dictionary.original(*row))
+            {
+                values.push(FieldValue { lower: lower.into(), original: original.into() });
+            }
+        }
+        values
+    }
+
+    fn relations(&self, kind: &str) -> Vec<FieldValue<'static>> {
+        let mut values: Vec<FieldValue<'static>> = Vec::new();
+        for (of_kind, target) in self.stored.relations() {
+            let lower = target.to_lowercase();
+            if of_kind.to_lowercase() == kind && is_searched(&lower) && !values.iter().any(|value| value.lower == lower)
+            {
+                values.push(FieldValue { lower: lower.into(), original: target.into() });
+            }
+        }
+        values
+    }
+}
+
+/// Whether a value is short enough to have a row of its own.
+fn is_searched(value: &str) -> bool {
+    value.len() <= MAX_VALUE_LENGTH || value.encode_utf16().count() <= MAX_VALUE_LENGTH
+}
+
+fn originals<'a>(values: &'a [FieldValue<'_>]) -> Vec<&'a str> {
+    values.iter().map(|value| &*value.original).collect()
+}
+
+fn lowers<'a>(values: &'a [FieldValue<'_>]) -> Vec<&'a str> {
+    values.iter().map(|value| &*value.lower).collect()
+}
+
+fn entity_ref(docs: &[Option<Doc>], doc: u32) -> &str {
+    docs.get(doc as usize).and_then(Option::as_ref).map_or("", |doc| doc.stored.entity_ref())
+}

@@ -1,0 +1,235 @@
+//! One entity as it is held: its message, ready to be sent, packed.
+//!
+//! Measured on 100,000 generated entities (2,621 bytes of JSON, 2,146 of message, on average; two shared cores): zstd level 3 with a dictionary of 64 KiB trained on
+//! 4,000 of them packs a message into 447 bytes, at 6.9 µs, and unpacks it in 2.2 (0.9 on a quiet machine, of a reply's 28); levels above cost four times as much to
+//! pack for a tenth less; LZ4 with the same as its dictionary takes 710 bytes and unpacks in 1.2 µs; without a dictionary 1,175. JSON would have to be
+//! parsed and encoded (40 µs) for each reply. So: the message, zstd, a dictionary.
+
+use std::{
+    cell::RefCell,
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use api::{EncodedEntity, v1};
+use catalog::search::{SearchRow, search_rows};
+use prost::{Message, bytes::Bytes};
+use serde_json::{Map, Value};
+
+/// Bytes of the dictionary.
+const DICTIONARY: usize = 64 * 1024;
+/// Messages that it is trained on.
+pub const SAMPLES: usize = 4000;
+const LEVEL: i32 = 3;
+/// Smaller messages are not packed.
+const WORTH: usize = 128;
+
+/// One entity as it is held. It never changes; a newer version is another `Stored`.
+pub struct Stored {
+    /// Its ref, then the message.
+    bytes: Box<[u8]>,
+    ref_length: u32,
+    message_length: u32,
+    version: i64,
+    revision: i64,
+    /// What the message is packed with; none: it is not packed.
+    dictionary: Option<Arc<Dictionary>>,
+}
+
+impl Stored {
+    /// The entity's ref, `kind:namespace/name`, lower-cased.
+    pub fn entity_ref(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.ref_length as usize]).unwrap_or_default()
+    }
+
+    /// The version of the stitched form; rises with each change.
+    pub fn version(&self) -> i64 {
+        self.version
+    }
+
+    /// The revision of the event that the content comes from.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Bytes of the message.
+    pub fn message_length(&self) -> usize {
+        self.message_length as usize
+    }
+
+    /// Whether the message is packed.
+    pub fn is_packed(&self) -> bool {
+        self.dictionary.is_some()
+    }
+
+    /// Bytes that are held for it.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len() + size_of::<Stored>()
+    }
+
+    /// The message, ready to be sent.
+    pub fn encoded(&self) -> EncodedEntity {
+        EncodedEntity::from_bytes(self.message())
+    }
+
+    /// The message, read.
+    pub fn entity(&self) -> v1::Entity {
+        v1::Entity::decode(self.message()).unwrap_or_default()
+    }
+
+    /// The entity's relations, each type and target as they are written.
+    pub fn relations(&self) -> Vec<(String, String)> {
+        let relations = Relations::decode(self.message()).unwrap_or_default().relations;
+        relations.into_iter().map(|relation| (relation.r#type, relation.target_ref)).collect()
+    }
+
+    /// What filters look at, worked out anew: some tens of microseconds.
+    pub fn search_rows(&self) -> Vec<SearchRow> {
+        search_rows(&api::entity_to_json(&self.entity()))
+    }
+
+    /// The entity's uid; empty where it has none.
+    pub fn uid(&self) -> String {
+        Relations::decode(self.message()).unwrap_or_default().uid
+    }
+
+    fn message(&self) -> Bytes {
+        let packed = &self.bytes[self.ref_length as usize..];
+        match &self.dictionary {
+            None => Bytes::copy_from_slice(packed),
+            Some(dictionary) => dictionary.unpack(packed, self.message_length()).into(),
+        }
+    }
+}
+
+impl fmt::Debug for Stored {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} version {}", self.entity_ref(), self.version)
+    }
+}
+
+/// The parts of an entity's message that are wanted without the rest.
+#[derive(Clone, PartialEq, Message)]
+struct Relations {
+    #[prost(string, tag = "2")]
+    uid: String,
+    #[prost(message, repeated, tag = "9")]
+    relations: Vec<v1::Relation>,
+}
+
+/// Makes [`Stored`] of entities; trains the dictionary once it has seen enough of them.
+#[derive(Debug, Default)]
+pub struct Packer {
+    dictionary: OnceLock<Option<Arc<Dictionary>>>,
+}
+
+impl Packer {
+    /// An entity as it is held, packed if there is a dictionary by now; fails only for JSON that is no entity.
+    pub fn store(&self, entity: Map<String, Value>, version: i64, revision: i64) -> Result<Stored, api::Error> {
+        let entity = api::entity_from_map(entity, revision)?;
+        let message = entity.encode_to_vec();
+        Ok(self.pack(&entity.r#ref, &message, version, revision))
+    }
+
+    /// The same entity, packed if it was not and now can be; none: it is as it should be.
+    pub fn repack(&self, stored: &Stored) -> Option<Stored> {
+        let can = stored.dictionary.is_none() && self.has_dictionary() && stored.message_length() >= WORTH;
+        can.then(|| self.pack(stored.entity_ref(), &stored.message(), stored.version, stored.revision))
+    }
+
+    /// Whether there is a dictionary.
+    pub fn has_dictionary(&self) -> bool {
+        self.dictionary.get().is_some_and(Option::is_some)
+    }
+
+    /// Trains the dictionary on these entities: about half a second. What cannot be trained (entities without anything in common) is never packed.
+    pub fn train(&self, samples: &[Arc<Stored>]) {
+        self.dictionary.get_or_init(|| {
+            let messages: Vec<Bytes> = samples.iter().map(|stored| stored.message()).collect();
+            let dictionary = zstd::dict::from_samples(&messages, DICTIONARY);
+            dictionary
+                .inspect_err(|error| tracing::warn!(%error, "entities are held unpacked"))
+                .ok()
+                .map(Dictionary::new)
+        });
+    }
+
+    fn pack(&self, entity_ref: &str, message: &[u8], version: i64, revision: i64) -> Stored {
+        let dictionary = self.dictionary.get().and_then(Option::as_ref).filter(|_| message.len() >= WORTH);
+        let packed = dictionary.and_then(|dictionary| Some((dictionary, dictionary.pack(message)?)));
+        let body = packed.as_ref().map_or(message, |(_, body)| body);
+        Stored {
+            bytes: [entity_ref.as_bytes(), body].concat().into(),
+            ref_length: entity_ref.len() as u32,
+            message_length: message.len() as u32,
+            version,
+            revision,
+            dictionary: packed.map(|(dictionary, _)| dictionary.clone()),
+        }
+    }
+}
+
+/// What messages are packed with.
+pub struct Dictionary {
+    /// Tells the contexts of a thread whether they are of this dictionary.
+    number: u64,
+    bytes: Vec<u8>,
+}
+
+thread_local! {
+    /// Each thread's contexts and the number of the dictionary that they hold.
+    static CONTEXTS: RefCell<Option<(u64, Contexts)>> = const { RefCell::new(None) };
+}
+
+struct Contexts {
+    compressor: zstd::bulk::Compressor<'static>,
+    decompressor: zstd::bulk::Decompressor<'static>,
+}
+
+impl Dictionary {
+    fn new(bytes: Vec<u8>) -> Arc<Dictionary> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Dictionary { number: NUMBERS.fetch_add(1, Relaxed), bytes })
+    }
+
+    /// None: it cannot be packed.
+    fn pack(&self, message: &[u8]) -> Option<Vec<u8>> {
+        self.with_contexts(|contexts| contexts.compressor.compress(message).ok())?
+    }
+
+    fn unpack(&self, packed: &[u8], length: usize) -> Vec<u8> {
+        let unpacked = self.with_contexts(|contexts| contexts.decompressor.decompress(packed, length).ok());
+        unpacked.flatten().expect("what was packed with this dictionary is unpacked with it")
+    }
+
+    fn with_contexts<T>(&self, work: impl FnOnce(&mut Contexts) -> T) -> Option<T> {
+        CONTEXTS.with_borrow_mut(|held| {
+            if held.as_ref().is_none_or(|(number, _)| *number != self.number) {
+                *held = Some((self.number, Contexts::new(&self.bytes)?));
+            }
+            held.as_mut().map(|(_, contexts)| work(contexts))
+        })
+    }
+}
+
+impl fmt::Debug for Dictionary {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "dictionary {} of {} bytes", self.number, self.bytes.len())
+    }
+}
+
+impl Contexts {
+    /// None: no memory for them.
+    fn new(dictionary: &[u8]) -> Option<Contexts> {
+        let mut compressor = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary).ok()?;
+        // The message's length is known and there is one dictionary: nothing of it needs to be in each.
+        compressor.include_contentsize(false).ok()?;
+        compressor.include_dictid(false).ok()?;
+        compressor.include_checksum(false).ok()?;
+        let decompressor = zstd::bulk::Decompressor::with_dictionary(dictionary).ok()?;
+        Some(Contexts { compressor, decompressor })
+    }
+}
