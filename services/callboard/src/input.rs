@@ -190,20 +190,21 @@ fn fault(source: &Source, document: &Document, problem: Problem) -> Fault {
         Problem::Unreadable(error) => (error.line, String::new(), error.message),
         Problem::Refused(reason) => {
             // What it says begins with the field.
-            let field = reason
-                .split(' ')
-                .next()
-                .filter(|word| ["kind", "metadata", "metadata.name"].contains(word))
-                .map(str::to_owned);
-            (field_line(&source.text, document, field.as_deref().unwrap_or_default()), String::new(), reason)
+            let first = reason.split(' ').next().unwrap_or_default();
+            let field = if ["kind", "metadata", "metadata.name"].contains(&first) { first } else { "" };
+            (field_line(&source.text, document, field), named(field), reason)
         }
         Problem::Invalid(error) => {
-            let field = error.field.clone().filter(|field| !field.is_empty());
-            let line = field_line(&source.text, document, field.as_deref().unwrap_or_default());
-            (line, field.map(|field| format!(", field {field}")).unwrap_or_default(), innermost(error))
+            let field = error.field.clone().unwrap_or_default();
+            (field_line(&source.text, document, &field), named(&field), innermost(error))
         }
     };
     Fault { file: source.name.clone(), line, document: document.index + 1, field, reason }
+}
+
+/// `, field /spec/owner`
+fn named(field: &str) -> String {
+    if field.is_empty() { String::new() } else { format!(", field {field}") }
 }
 
 /// What went wrong, without the steps that it went wrong in.
@@ -247,15 +248,15 @@ spec:
             &format!("{GOOD}---\na: 1\na: 2\n---\n{GOOD}"),
             &["component:default/web", "component:default/web", "f.yaml:11: document 2: "],
         );
-        check(&GOOD.replace("  owner: team\n", ""), &["f.yaml:5: document 1, field /spec: "]);
+        check(&GOOD.replace("  owner: team\n", ""), &["f.yaml:5: document 1, field /spec/owner: "]);
         check(&GOOD.replace("name: web", "name: a b"), &["f.yaml:4: document 1, field metadata.name: "]);
         check(
             &GOOD.replace("kind: Component\n", ""),
-            &["f.yaml:1: document 1: kind must be a non-empty string, found nothing"],
+            &["f.yaml:1: document 1, field kind: kind must be a non-empty string, found nothing"],
         );
         check(
             &GOOD.replace("  name: web", "  name: 7"),
-            &["f.yaml:4: document 1: metadata.name must be a non-empty string, found a number"],
+            &["f.yaml:4: document 1, field metadata.name: metadata.name must be a non-empty string, found a number"],
         );
         check("- 1\n", &["f.yaml:1: document 1: the entity must be a JSON object, found an array"]);
     }
@@ -266,7 +267,7 @@ spec:
         check(&format!("{one}\n{one}"), &["group:default/a", "group:default/a"]);
         check(
             &format!("{one}\n\n{{\"kind\":1}}\n{one}"),
-            &["group:default/a", "group:default/a", "f.yaml:3: document 2: "],
+            &["group:default/a", "group:default/a", "f.yaml:3: document 2, field metadata: "],
         );
         check(&format!("{one}\n{{\"a\":"), &["group:default/a", "f.yaml:2: document 2: EOF"]);
         check("{kind: Component, metadata: {name: x}}", &["f.yaml:1: document 1"]);

@@ -177,7 +177,7 @@ fn a_day_with_up() {
     assert_eq!(published.status.code(), Some(1), "{}", stderr(&published));
     let faults = stderr(&published);
     assert!(faults.contains("in/one.yaml:14: document 2, field metadata.name: "), "{faults}");
-    assert!(faults.contains("in/deep/two.yml:6: document 1, field /spec: "), "{faults}");
+    assert!(faults.contains("in/deep/two.yml:6: document 1, field /spec/owner: "), "{faults}");
     assert!(faults.contains("2 entities published"), "{faults}");
     let refs: Vec<Value> =
         String::from_utf8(published.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
@@ -233,6 +233,62 @@ fn a_day_with_up() {
     let after = place.run(&["status"]);
     assert_eq!(after.status.code(), Some(2));
     assert!(stderr(&after).contains("callboard up"), "{}", stderr(&after));
+}
+
+/// Faults as people make them: file, line, document, field, and what the reason says.
+const PLANTED: [(&str, usize, usize, &str, &str); 12] = [
+    ("billing/catalog-info.yaml", 4, 1, "metadata.name", "found \"billing_service_\""),
+    ("billing/catalog-info.yaml", 17, 2, "labels.example.com/data-class", "found \"strictly confidential\""),
+    ("billing/catalog-info.yaml", 30, 3, "/spec/owner", "must NOT have fewer than 1 characters"),
+    ("checkout/catalog-info.yaml", 24, 2, "tags.1", "found \"Payments\""),
+    ("checkout/catalog-info.yaml", 54, 4, "/spec/definition", "must have required property"),
+    ("org.yaml", 29, 3, "/spec/children", "must have required property"),
+    ("org.yaml", 50, 5, "/spec/memberOf", "must be array"),
+    ("platform/catalog-info.yml", 8, 2, "/apiVersion", "foreign kind or apiVersion"),
+    ("platform/catalog-info.yml", 21, 3, "metadata.namespace", "found \"Platform\""),
+    ("platform/terraform/cdn.json", 6, 1, "/owner", "must NOT have additional properties"),
+    ("search/catalog-info.yaml", 8, 1, "links.1.url", "found \"wiki/runbooks/indexer\""),
+    ("search/catalog-info.yaml", 22, 2, "/spec/dependsOn", "Entity reference \"orders-db\" had missing or empty kind"),
+];
+
+#[test]
+fn planted_faults_are_named_and_the_rest_is_published() {
+    let place = Place::new("planted");
+    let database_url = servers::testing::shared().database_url.as_str();
+    let up = place.start(&["up", "--output", "json"], &[("CALLBOARD_DATABASE_URL", database_url)]);
+    up.out.recv_timeout(LIMIT).unwrap();
+    let planted = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/planted");
+    let published = place.run(&["publish", planted.to_str().unwrap(), "--wait", "--output", "json"]);
+    assert_eq!(published.status.code(), Some(1), "{}", stderr(&published));
+    let told = stderr(&published);
+    let faults: Vec<&str> = told.lines().filter(|line| line.contains(": document ")).collect();
+    assert_eq!(faults.len(), PLANTED.len(), "{told}");
+    for (fault, (file, line, document, field, reason)) in faults.iter().zip(PLANTED) {
+        let place = format!("{}:{line}: document {document}, field {field}: ", planted.join(file).display());
+        assert!(fault.starts_with(&place) && fault.contains(reason), "expected {place}{reason}, found {fault}");
+    }
+    assert!(told.contains("12 documents are not published"), "{told}");
+    let refs = |text: String| -> Vec<String> {
+        text.lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap()["ref"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let expected = [
+        "resource:default/orders-db",
+        "system:default/commerce",
+        "api:default/orders-api",
+        "group:default/engineering",
+        "group:default/payments",
+        "user:default/amelia.park",
+        "domain:default/retail",
+        "resource:default/dns",
+        "component:default/suggest",
+    ];
+    assert_eq!(refs(String::from_utf8(published.stdout).unwrap()), expected);
+    let listed = place.ask_json(&["list"]);
+    assert_eq!(listed.len(), expected.len());
+    assert!(place.ask(&["get", "group:payments"]).contains("hasMember"));
+    assert_eq!(up.terminate(), Some(0));
 }
 
 fn closed_pipe(place: &Place) {

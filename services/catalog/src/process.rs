@@ -36,7 +36,9 @@ pub fn process(model: &Model, unprocessed: &Unprocessed, provider_subject: &str)
     let entity = enforce_policies(model, entity, own)?;
     let (entity, is_recognized) = validate_kind(model, entity, own)?;
     if !is_recognized {
-        return Err(unrecognized(own));
+        let kind = entity.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default();
+        let is_known = !model.kind(kind).is_empty();
+        return Err(unrecognized(own).at(if is_known { "/apiVersion" } else { "/kind" }));
     }
     let emitted = relations::emit(model, &entity, own)?;
     Ok(finish(entity, own, emitted))
@@ -107,7 +109,7 @@ fn policies(model: &Model, entity: Map<String, Value>) -> Result<Map<String, Val
     let entity = Value::Object(entity);
     if let Some(violation) = model.entity().first_violation(&entity) {
         let message = format!("Malformed envelope, {}", violation.short());
-        return Err(ProcessingError::new("Error", message).at(violation.path));
+        return Err(ProcessingError::new("Error", message).at(violation.field()));
     }
     let mut entity = into_map(entity);
     if let Some(Value::Object(metadata)) = entity.get_mut("metadata") {
@@ -141,7 +143,7 @@ pub fn validate_kind(
         if let Some(violation) = schema.schema.first_violation(&entity) {
             let context =
                 format!("Processor BuiltinKindsEntityProcessor threw an error while validating the entity {own}");
-            return Err(ProcessingError::type_error(violation.full()).at(violation.path).wrapped(&context));
+            return Err(ProcessingError::type_error(violation.full()).at(violation.field()).wrapped(&context));
         }
         is_recognized = true;
     }

@@ -19,9 +19,19 @@ pub(crate) struct Violation {
     pub message: String,
     /// `type: string`; empty where ajv has no parameters.
     pub params: String,
+    /// The property that is missing there, or should not be there.
+    pub property: Option<String>,
 }
 
 impl Violation {
+    /// JSON pointer to the field at fault: where a property is missing, or one too many, to that property.
+    pub fn field(&self) -> String {
+        match &self.property {
+            Some(property) => format!("{}/{}", self.path, property.replace('~', "~0").replace('/', "~1")),
+            None => self.path.clone(),
+        }
+    }
+
     /// `/spec/type must be string`
     pub fn short(&self) -> String {
         let path = if self.path.is_empty() { "<root>" } else { &self.path };
@@ -109,7 +119,12 @@ impl Schema {
             rule = child(rule, &segment);
         }
         let (message, params) = wording(error, rule);
-        Violation { path: error.instance_path().as_str().to_owned(), message, params }
+        let property = match error.kind() {
+            ValidationErrorKind::Required { property } => Some(listed(property)),
+            ValidationErrorKind::AdditionalProperties { unexpected } => unexpected.first().cloned(),
+            _ => None,
+        };
+        Violation { path: error.instance_path().as_str().to_owned(), message, params, property }
     }
 }
 
@@ -205,6 +220,15 @@ fn listed(value: &Value) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn the_field_at_fault_is_the_property_that_is_missing_or_too_many() {
+        let field =
+            |schema: Value, value: Value| Schema::compile(schema).unwrap().first_violation(&value).unwrap().field();
+        assert_eq!(field(json!({"properties": {"a": {"required": ["b/c"]}}}), json!({"a": {}})), "/a/b~1c");
+        assert_eq!(field(json!({"properties": {"a": {}}, "additionalProperties": false}), json!({"d": 1})), "/d");
+        assert_eq!(field(json!({"type": "string"}), json!(1)), "");
+    }
 
     fn check(schema: Value, value: Value, expected: &str) {
         let schema = Schema::compile(schema).expect("the schema of the test compiles");
