@@ -155,6 +155,17 @@ impl Case {
         refs
     }
 
+    /// Whether something is to be read outside: files, the targets of a Location, placeholders.
+    pub fn reads_outside(&self) -> bool {
+        let has_files = self.steps.iter().any(|step| matches!(step, Step::Files { .. }));
+        let asks = |entity: &Value| {
+            let text = entity.to_string();
+            entity["kind"] == "Location"
+                || ["\"$text\"", "\"$json\"", "\"$yaml\""].iter().any(|name| text.contains(name))
+        };
+        has_files || self.published().any(asks)
+    }
+
     /// Entities that the case publishes.
     pub fn published(&self) -> impl Iterator<Item = &Value> {
         self.steps.iter().flat_map(|step| match step {

@@ -4,17 +4,25 @@ use super::case::{Case, Step};
 use super::engine::{Engine, Shared, Shown};
 use super::web::Web;
 use crate::Error;
-use bus::{Record, header};
+use bus::{Names, Record, header};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
 /// How long a settle may take.
 const SETTLE_LIMIT: Duration = Duration::from_secs(30);
+/// An entity that nobody has: withdrawing it changes nothing.
+const NOBODY: &str = "component:default/nobody-has-this-name";
 /// In whose name the runner itself publishes: refreshes, and the event behind which everything is settled.
 const RUNNER: &str = "conformance";
+
+/// What Locations may bring in by the recording's own rules.
+const RECORDED_KINDS: [&str; 8] = ["API", "Component", "Domain", "Group", "Location", "Resource", "System", "User"];
+/// How soon it is looked again whether something is still to be done.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// How a case went.
 #[derive(Debug)]
@@ -34,7 +42,7 @@ pub(crate) async fn play(shared: &Shared, file: &Path, installation: &str, direc
     fs::create_dir_all(&root).map_err(Error::io("create", &root))?;
     let web = Web::serve(&root).await?;
     let case = Case::read(file, &root, &web.url)?;
-    let settings = settings(&case);
+    let settings = settings(&case, &root, &web.url)?;
     let engine = Engine::start(shared, installation, directory, settings).await?;
     let mut player = Player { engine, root, waiting: Vec::new(), revision: 0, published: false, stale: false };
     let mut shown = Vec::new();
@@ -49,10 +57,19 @@ pub(crate) async fn play(shared: &Shared, file: &Path, installation: &str, direc
 }
 
 /// The settings by which the installation is as the recording was: what may be read, and what the case says.
-fn settings(case: &Case) -> Vec<(String, String)> {
-    let strategy = case.config.orphan_strategy.clone().map(|strategy| ("CALLBOARD_ORPHAN_STRATEGY", strategy));
-    let rules = case.config.rules.clone().map(|rules| ("CALLBOARD_RULES", rules.to_string()));
-    strategy.into_iter().chain(rules).map(|(name, value)| (name.to_owned(), value)).collect()
+fn settings(case: &Case, root: &Path, url: &str) -> Result<Vec<(String, String)>, Error> {
+    let rules = case.config.rules.clone().unwrap_or_else(|| json!([{ "allow": RECORDED_KINDS }]));
+    let file = root.with_file_name("catalog.yaml");
+    fs::write(&file, json!({ "rules": rules }).to_string()).map_err(Error::io("write", &file))?;
+    let strategy = case.config.orphan_strategy.as_deref().unwrap_or("delete");
+    let settings = [
+        ("CALLBOARD_CATALOG_FILE", file.display().to_string()),
+        ("CALLBOARD_READ_FILES", root.display().to_string()),
+        ("CALLBOARD_READ_HOSTS", url.to_owned()),
+        ("CALLBOARD_ORPHAN_STRATEGY", strategy.to_owned()),
+        ("CALLBOARD_ORPHAN_GRACE", "0s".to_owned()),
+    ];
+    Ok(settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
 }
 
 struct Player {
@@ -96,9 +113,7 @@ impl Player {
                 self.add(provider, "refresh", &json!({ "keys": keys.clone().unwrap_or_default() }), None, None);
             }
             Step::RemoveUid { entity_ref } => {
-                return Err(Error::Usage(format!(
-                    "remove-uid of {entity_ref}: the installation has no such operation"
-                )));
+                self.add(Names::OPERATOR, "remove", &json!({ "entityRef": entity_ref }), None, None);
             }
             Step::Settle {} => {}
         }
@@ -145,15 +160,48 @@ impl Player {
 
     /// Waits until nothing changes any more. Files that changed since they may have been read are read anew first.
     async fn settle(&mut self, case: &Case) -> Result<Shown, Error> {
-        self.publish().await?;
-        self.engine.view.settled(self.revision, SETTLE_LIMIT).await?;
+        self.settled().await?;
         if std::mem::take(&mut self.stale) {
             for entity_ref in case.refs() {
                 self.add(RUNNER, "refresh", &json!({ "entityRef": entity_ref }), None, None);
             }
-            self.publish().await?;
-            self.engine.view.settled(self.revision, SETTLE_LIMIT).await?;
+            self.settled().await?;
+        }
+        if case.reads_outside() {
+            self.nothing_due(case).await?;
+            // What reads and removals brought about is stitched and published when what comes after them is.
+            self.add(RUNNER, "delete", &json!({ "entityRef": NOBODY }), None, None);
+            self.settled().await?;
         }
         self.engine.shown().await
+    }
+
+    /// Publishes what waits, and waits until everything up to it is in the catalog.
+    async fn settled(&mut self) -> Result<(), Error> {
+        self.publish().await?;
+        self.engine.view.settled(self.revision, SETTLE_LIMIT).await
+    }
+
+    /// Waits until nothing is to be read or removed: the installation itself says so.
+    async fn nothing_due(&self, case: &Case) -> Result<(), Error> {
+        let deadline = Instant::now() + SETTLE_LIMIT;
+        let keeps = case.config.orphan_strategy.as_deref() == Some("keep");
+        loop {
+            let status: Value = serde_json::from_str(&self.engine.ask(&["status", "--output", "json"]).await?)
+                .map_err(|error| Error::Usage(format!("callboard status: no JSON: {error}")))?;
+            let count = |name: &str| status["database"][name].as_f64();
+            let orphans = if keeps { Some(0.0) } else { count("orphans") };
+            if [count("readsDue"), count("removals"), orphans] == [Some(0.0); 3] {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::TimedOut {
+                    what: "nothing to be read or removed".to_owned(),
+                    seconds: SETTLE_LIMIT.as_secs(),
+                    found: status["database"].to_string(),
+                });
+            }
+            sleep(AGAIN).await;
+        }
     }
 }

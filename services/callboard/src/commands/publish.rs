@@ -17,6 +17,8 @@ use tonic::Code;
 
 /// How long `--wait` waits.
 const WAIT: Duration = Duration::from_secs(300);
+/// A ref that no entity can have: no name ends with a dash.
+const NOBODY: &str = "component:default/-";
 /// How soon a reader that is not ready is asked again.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -139,17 +141,18 @@ pub async fn tell_when_readable(operator: &Operator, refs: &[&str], revisions: &
     Ok(())
 }
 
-/// Waits until a reader includes the last of these revisions.
+/// Waits until a reader includes all of these revisions. One entity is waited for itself; several, which workers handle side by side, by a ref that
+/// nobody has: that is answered when everything up to the revision is stitched.
 ///
 /// # Errors
 /// It does not within five minutes, or none answers.
 pub async fn await_last(operator: &Operator, refs: &[&str], revisions: &[i64]) -> Result<(), Failure> {
-    let (Some(name), Some(revision)) = (refs.last(), revisions.iter().max()) else { return Ok(()) };
+    let Some(revision) = revisions.iter().max() else { return Ok(()) };
+    let name = if let [only] = refs { only } else { NOBODY };
     let mut reader = operator.reader().await?;
     let begun = Instant::now();
     loop {
-        let request =
-            GetEntityRequest { r#ref: (*name).to_owned(), at_least_revision: *revision, ..Default::default() };
+        let request = GetEntityRequest { r#ref: name.to_owned(), at_least_revision: *revision, ..Default::default() };
         let Err(status) = reader.get_entity(request).await else { return Ok(()) };
         match status.code() {
             // What a reader does not show at this revision is included too: refused, or deleted since.
