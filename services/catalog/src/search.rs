@@ -29,15 +29,110 @@ pub struct SearchRow {
 
 /// The rows of an entity, each key and value once, in the order of the entity; of two values that differ in case the first is kept.
 pub fn search_rows(entity: &Map<String, Value>) -> Vec<SearchRow> {
-    let mut rows = Vec::new();
-    flatten(entity, &mut |key, value| {
-        rows.extend(row(key.to_lowercase(), value));
-    });
-    for relation in items(entity, "relations") {
-        let key = format!("relations.{}", text_of(relation.get("type")));
-        rows.extend(row(key.to_lowercase(), scalar(relation.get("targetRef").unwrap_or(&Value::Null))));
+    let row = |row: FlatRow<'_>| SearchRow {
+        key: row.key.to_owned(),
+        value: row.value.map(str::to_owned),
+        original: row.original.map(str::to_owned),
+    };
+    without_repetitions(FlatRows::of(entity).iter().map(row).collect())
+}
+
+/// The rows of an entity in one piece of memory, for those who look at each once. A key and value may stand there more than once;
+/// the first counts.
+#[derive(Debug, Clone, Default)]
+pub struct FlatRows {
+    /// Of each row the key, the value and, if it is another, the original.
+    text: String,
+    rows: Vec<Span>,
+}
+
+/// One row of [`FlatRows`]; the fields are those of [`SearchRow`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlatRow<'a> {
+    pub key: &'a str,
+    pub value: Option<&'a str>,
+    pub original: Option<&'a str>,
+}
+
+/// Where a row begins and where its parts end in the text.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    start: usize,
+    key: usize,
+    value: Option<usize>,
+    original: usize,
+}
+
+impl FlatRows {
+    /// The rows of an entity.
+    pub fn of(entity: &Map<String, Value>) -> FlatRows {
+        let mut rows = FlatRows { text: String::with_capacity(2048), rows: Vec::with_capacity(64) };
+        flatten(entity, &mut |key, value| rows.push(key, value));
+        let mut key = String::new();
+        for relation in items(entity, "relations") {
+            key.clear();
+            key.push_str("relations.");
+            key.push_str(text_of(relation.get("type")));
+            rows.push(&key, scalar(relation.get("targetRef").unwrap_or(&Value::Null)));
+        }
+        rows
     }
-    without_repetitions(rows)
+
+    /// How many rows there are, repeated ones included.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The rows in the order of the entity.
+    pub fn iter(&self) -> impl Iterator<Item = FlatRow<'_>> {
+        self.rows.iter().map(|span| {
+            let value = span.value.map(|end| &self.text[span.key..end]);
+            let original = span.value.filter(|end| span.original > *end).map(|end| &self.text[end..span.original]);
+            FlatRow { key: &self.text[span.start..span.key], value, original: original.or(value) }
+        })
+    }
+
+    fn push(&mut self, key: &str, value: Option<Cow<'_, str>>) {
+        let start = self.text.len();
+        push_lower(&mut self.text, key);
+        let key = self.text.len();
+        if utf16_length(&self.text[start..]) > MAX_KEY_LENGTH {
+            self.text.truncate(start);
+            return;
+        }
+        let mut span = Span { start, key, value: None, original: key };
+        if let Some(value) = value.filter(|value| value.len() <= HOPELESS_BYTES) {
+            push_lower(&mut self.text, &value);
+            let lower = &self.text[key..];
+            if utf16_length(lower) <= MAX_VALUE_LENGTH {
+                let is_lower = *lower == *value;
+                span.value = Some(self.text.len());
+                if !is_lower {
+                    self.text.push_str(&value);
+                }
+                span.original = self.text.len();
+            } else {
+                self.text.truncate(key);
+            }
+        }
+        self.rows.push(span);
+    }
+}
+
+/// Appends a text in lower case.
+fn push_lower(to: &mut String, text: &str) {
+    if text.is_ascii() {
+        let start = to.len();
+        to.push_str(text);
+        to[start..].make_ascii_lowercase();
+    } else {
+        to.push_str(&text.to_lowercase());
+    }
 }
 
 /// Keys that differ only in case from an earlier one, lower-cased: an entity that has them cannot be searched, so it is not stitched.
@@ -58,7 +153,7 @@ pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
 
 /// Calls `emit` with each key, in its own case, and a value as text; relations are left to the caller.
 fn flatten(entity: &Map<String, Value>, emit: &mut impl FnMut(&str, Option<Cow<'_, str>>)) {
-    let mut walk = Walk { path: String::new(), items: HashSet::new(), emit };
+    let mut walk = Walk { path: String::new(), ambiguous: 0, items: HashSet::new(), emit };
     walk.object(entity);
     let empty = Map::new();
     let metadata = entity.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
@@ -73,7 +168,9 @@ fn flatten(entity: &Map<String, Value>, emit: &mut impl FnMut(&str, Option<Cow<'
 
 struct Walk<'e, E> {
     path: String,
-    /// Lower-cased keys seen so far: a string in a list becomes a key of its own only where there is none yet.
+    /// Lists and keys with a dot on the path. Where there is none, no other way leads to the same path.
+    ambiguous: usize,
+    /// Lower-cased keys seen so far that may be met again: a string in a list becomes a key of its own only where there is none yet.
     items: HashSet<String>,
     emit: &'e mut E,
 }
@@ -86,7 +183,10 @@ impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
                 self.path.push('.');
             }
             self.path.push_str(key);
+            let has_dot = usize::from(key.contains('.'));
+            self.ambiguous += has_dot;
             self.value(value);
+            self.ambiguous -= has_dot;
             self.path.truncate(length);
         }
     }
@@ -98,15 +198,19 @@ impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
         match value {
             Value::Object(map) => self.object(map),
             Value::Array(items) => {
+                self.ambiguous += 1;
                 for item in items {
                     self.value(item);
                     if let Value::String(text) = item {
                         self.item(text);
                     }
                 }
+                self.ambiguous -= 1;
             }
             leaf => {
-                self.items.insert(self.path.to_lowercase());
+                if self.ambiguous > 0 {
+                    self.items.insert(self.path.to_lowercase());
+                }
                 (self.emit)(&self.path, scalar(leaf));
             }
         }
@@ -136,21 +240,6 @@ fn scalar(value: &Value) -> Option<Cow<'_, str>> {
         Value::String(text) => Some(Cow::Borrowed(text)),
         Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
-}
-
-fn row(key: String, value: Option<Cow<'_, str>>) -> Option<SearchRow> {
-    if utf16_length(&key) > MAX_KEY_LENGTH {
-        return None;
-    }
-    let short = value
-        .filter(|value| value.len() <= HOPELESS_BYTES)
-        .map(|value| (value.to_lowercase(), value))
-        .filter(|(lower, _)| utf16_length(lower) <= MAX_VALUE_LENGTH);
-    let (value, original) = match short {
-        Some((lower, original)) => (Some(lower), Some(original.into_owned())),
-        None => (None, None),
-    };
-    Some(SearchRow { key, value, original })
 }
 
 fn utf16_length(text: &str) -> usize {

@@ -3,7 +3,11 @@
 //! A call goes through the index segment by segment and lets others go on in between, so what comes, goes or moves meanwhile may be seen or not, and everything
 //! else is seen exactly once.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api::{EncodedEntity, Error, Fields, ready as v1};
 use catalog::predicate::Predicate;
@@ -22,10 +26,12 @@ use crate::{
 const PAGE: usize = 100;
 /// Entities in a page.
 const PAGE_LIMIT: usize = 1000;
-/// Entities in a chunk of a stream, its bytes, and entities looked at for it before other calls go on.
+/// Entities in a chunk of a stream, its bytes, and entities looked up at once for several chunks.
 const CHUNK: usize = 100;
 const CHUNK_BYTES: usize = 1024 * 1024;
 const SLICE: usize = 1000;
+/// How long what was looked up may wait for the client.
+const FRESH: Duration = Duration::from_millis(100);
 
 /// ListEntities.
 pub(crate) async fn list_entities(
@@ -83,16 +89,15 @@ pub(crate) fn stream_entities(
 ) -> Result<tonic::codegen::BoxStream<v1::StreamEntitiesResponse>, Error> {
     let fields = Fields::parse(&request.fields)?;
     let query = Query::of(parse_predicate(&request.filter, request.query.as_ref())?);
-    let walk = Some((state, query, fields, String::new()));
-    Ok(Box::pin(futures::stream::try_unfold(walk, |walk| async {
-        let Some((state, query, fields, after)) = walk else {
+    let walk = Walk::new(query);
+    Ok(Box::pin(futures::stream::try_unfold((state, walk, fields), |(state, mut walk, fields)| async {
+        let found = walk.chunk(state.memory()).await;
+        if found.is_empty() {
             return Ok(None);
-        };
-        let (found, next) = chunk(state.memory(), &query, after).await;
+        }
         let found = found.iter().map(|stored| stored.encoded()).collect();
         let chunk = v1::StreamEntitiesResponse { entities: pick(found, fields.as_ref())? };
-        let next = next.map(|after| (state, query, fields, after));
-        Ok((!chunk.entities.is_empty()).then_some((chunk, next)))
+        Ok(Some((chunk, (state, walk, fields))))
     })))
 }
 
@@ -133,27 +138,54 @@ fn cut(placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>)
     (entities, None)
 }
 
-/// The next matching entities after a ref, and the ref to go on behind, if there are more. Nothing is found only at the end.
-async fn chunk(memory: &Memory, query: &Query, mut after: String) -> (Vec<Arc<Stored>>, Option<String>) {
-    let mut pace = Pace::new();
-    let mut found: Vec<Arc<Stored>> = Vec::new();
-    let mut bytes = 0;
-    loop {
-        let room = CHUNK - found.len();
-        let (matching, next) = memory.matching_after(query, &after, if query.is_everything() { room } else { SLICE });
-        for stored in matching {
-            bytes += stored.message_length();
-            if !found.is_empty() && (found.len() == CHUNK || bytes > CHUNK_BYTES) {
-                let last = found.last().map(|last| last.entity_ref().to_owned());
-                return (found, last);
+/// A walk over what matches, in the order of the refs.
+struct Walk {
+    query: Query,
+    /// The last ref that was given.
+    after: String,
+    /// What comes next, and when it was looked up.
+    ready: VecDeque<Arc<Stored>>,
+    since: Instant,
+    /// Behind which ref to look further; none: that was all.
+    further: Option<String>,
+}
+
+impl Walk {
+    fn new(query: Query) -> Walk {
+        let further = Some(String::new());
+        Walk { query, after: String::new(), ready: VecDeque::new(), since: Instant::now(), further }
+    }
+
+    /// The next entities, as many as a chunk holds, at least one however large it is; none at the end.
+    async fn chunk(&mut self, memory: &Memory) -> Vec<Arc<Stored>> {
+        if self.since.elapsed() > FRESH && !self.ready.is_empty() {
+            // The client took its time, and what was looked up may have changed.
+            self.ready.clear();
+            self.further = Some(self.after.clone());
+        }
+        let mut pace = Pace::new();
+        while self.ready.len() < CHUNK
+            && let Some(after) = self.further.take()
+        {
+            let (found, further) = memory.matching_after(&self.query, &after, SLICE);
+            if self.ready.is_empty() {
+                self.since = Instant::now();
             }
-            found.push(stored);
+            self.further = further;
+            self.ready.extend(found);
+            pace.breathe().await;
         }
-        match next {
-            Some(next) if found.len() < CHUNK => after = next,
-            next => return (found, next),
+        let mut bytes = 0;
+        let fits = |stored: &Arc<Stored>| {
+            bytes += stored.message_length();
+            bytes <= CHUNK_BYTES || bytes == stored.message_length()
+        };
+        let count = self.ready.iter().take(CHUNK).map(fits).take_while(|fits| *fits).count();
+        let chunk: Vec<Arc<Stored>> = self.ready.drain(..count).collect();
+        if let Some(last) = chunk.last() {
+            self.after = last.entity_ref().to_owned();
         }
-        pace.breathe().await;
+        chunk
     }
 }
 

@@ -14,10 +14,7 @@ use std::{
 };
 
 use bus::EntityMessage;
-use catalog::{
-    predicate::Predicate,
-    search::{SearchRow, search_rows},
-};
+use catalog::{predicate::Predicate, search::FlatRows};
 use hashbrown::HashTable;
 use serde_json::{Map, Value};
 
@@ -51,8 +48,6 @@ pub struct Change {
     pub before: Option<Arc<Stored>>,
     /// What is shown now; none: it is gone.
     pub after: Option<Arc<Stored>>,
-    /// The rows of what is shown now.
-    pub rows: Vec<SearchRow>,
 }
 
 /// A message, worked out: everything that needs no lock.
@@ -61,7 +56,7 @@ pub struct Prepared {
     entity_ref: String,
     version: i64,
     /// The entity with its rows; none: it is deleted. Or why it cannot be served.
-    body: Result<Option<(Stored, Vec<SearchRow>)>, String>,
+    body: Result<Option<(Stored, FlatRows)>, String>,
 }
 
 /// The catalog in memory.
@@ -232,9 +227,8 @@ impl Memory {
     /// The first of the next `limit` entities after `entity_ref`, in the order of their refs, that match; and the last ref looked at, if there may be more.
     pub fn matching_after(&self, query: &Query, entity_ref: &str, limit: usize) -> (Vec<Arc<Stored>>, Option<String>) {
         let segments = self.segments();
-        // Refs are spread evenly: twice each segment's share is nearly always enough for all.
-        let share = (limit / segments.len().max(1)).saturating_mul(2).saturating_add(8);
-        let share = if segments.len() == 1 { limit } else { share.min(limit) };
+        // Refs are spread evenly: each segment's share is nearly all that is needed of it.
+        let share = if segments.len() == 1 { limit } else { (limit / segments.len().max(1)).saturating_add(8) };
         let mut found = Vec::new();
         // Behind this ref some segment may have entities that were not looked at.
         let mut end: Option<String> = None;
@@ -287,15 +281,15 @@ impl Memory {
         self.segments().iter().for_each(|segment| read(segment).warm());
     }
 
-    fn read_entity(&self, body: &[u8], version: i64, revision: i64) -> Result<(Stored, Vec<SearchRow>), String> {
+    fn read_entity(&self, body: &[u8], version: i64, revision: i64) -> Result<(Stored, FlatRows), String> {
         let entity: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-        let rows = search_rows(&entity);
+        let rows = FlatRows::of(&entity);
         let stored = self.packer.store(entity, version, revision).map_err(|error| error.to_string())?;
         Ok((stored, rows))
     }
 
     /// Shows an entity under a ref, or nothing any more.
-    fn put(&self, shard: &mut Shard, entity_ref: &str, version: i64, new: Option<(Stored, Vec<SearchRow>)>) -> Change {
+    fn put(&self, shard: &mut Shard, entity_ref: &str, version: i64, new: Option<(Stored, FlatRows)>) -> Change {
         let hash = hash(entity_ref);
         let known = shard.find_mut(hash, entity_ref).map(|held| (held.stored.clone(), held.place));
         let Some((stored, rows)) = new else {
@@ -305,7 +299,7 @@ impl Memory {
                 shard.remove(hash, entity_ref);
                 self.totals().count(before, false);
             }
-            return Change { before: known.map(|(before, _)| before), ..Change::default() };
+            return Change { before: known.map(|(before, _)| before), after: None };
         };
         let (stored, named_in) = (Arc::new(stored), self.replay.load(Relaxed));
         let place = match &known {
@@ -327,11 +321,11 @@ impl Memory {
         let mut totals = self.totals();
         before.iter().for_each(|before| totals.count(before, false));
         totals.count(&stored, true);
-        Change { before, after: Some(stored), rows }
+        Change { before, after: Some(stored) }
     }
 
     /// Puts a new entity where there is room.
-    fn place(&self, stored: &Arc<Stored>, rows: &[SearchRow]) -> Place {
+    fn place(&self, stored: &Arc<Stored>, rows: &FlatRows) -> Place {
         let mut open = lock(&self.open);
         loop {
             let Some(number) = open.last().copied() else {

@@ -189,13 +189,13 @@ impl State {
                 change
             }
         };
-        let memory::Change { before, after, rows } = *change;
+        let memory::Change { before, after } = *change;
         match is_watched {
             true => log.push(Change {
                 entity_ref: entity_ref.as_str().into(),
                 version,
                 before: before.map(|before| Arc::new(Told::new(before))),
-                after: after.map(|after| Arc::new(Told::with_rows(after, rows))),
+                after: after.map(|after| Arc::new(Told::new(after))),
                 place: None,
             }),
             false => log.note(entity_ref.as_str().into(), version),

@@ -32,6 +32,29 @@ struct Code {
     docs: u32,
 }
 
+/// A value, and how many documents have it.
+#[derive(Clone, Copy, Debug)]
+pub struct CountedValue<'a> {
+    texts: &'a Texts,
+    text: TextId,
+    /// Of the value.
+    pub hash: u32,
+    /// More than 0.
+    pub count: u32,
+}
+
+impl CountedValue<'_> {
+    /// The value.
+    pub fn value(&self) -> &str {
+        self.texts.get(self.text)
+    }
+
+    /// Whether it is this one.
+    pub fn is(&self, value: &str) -> bool {
+        self.texts.is(self.text, value)
+    }
+}
+
 impl Column {
     /// A document has these values; it had none.
     pub fn put<T: AsRef<str>>(&mut self, doc: u16, values: &[T]) {
@@ -62,11 +85,11 @@ impl Column {
         }
     }
 
-    /// Calls `each` with every value, its hash and how many documents have it, of all documents or of some.
-    pub fn count(&self, docs: Option<&DocSet>, mut each: impl FnMut(&str, u32, u32)) {
+    /// Calls `each` with every value that any document has, of all documents or of some.
+    pub fn count(&self, docs: Option<&DocSet>, mut each: impl FnMut(CountedValue<'_>)) {
         let mut tell = |code: &Code, count: u32| {
             if count > 0 {
-                each(self.texts.get(code.text), code.hash, count);
+                each(CountedValue { texts: &self.texts, text: code.text, hash: code.hash, count });
             }
         };
         let Some(docs) = docs else {
@@ -85,7 +108,7 @@ impl Column {
 
     fn code(&mut self, value: &str) -> u32 {
         let hash = hash_of(value);
-        let known = |id: &u32| self.codes[*id].hash == hash && self.texts.get(self.codes[*id].text) == value;
+        let known = |id: &u32| self.codes[*id].hash == hash && self.texts.is(self.codes[*id].text, value);
         let code = match self.table.find(spread(hash), known) {
             Some(code) => *code,
             None => {

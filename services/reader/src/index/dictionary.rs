@@ -5,10 +5,11 @@
 //! are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
 //! documents, and what they say stands in the entity's other rows or in its relations. A *row* is the number of either of the three.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
-use catalog::search::SearchRow;
+use catalog::search::{FlatRow, FlatRows};
 use hashbrown::HashTable;
 
 use super::postings::{Posting, Postings, TermDocs};
@@ -89,7 +90,7 @@ impl Dictionary {
     /// The number of a key that any document has in a row that is not hidden.
     pub fn key(&self, key: &str) -> Option<KeyId> {
         let hash = hash_of(key);
-        let known = |id: &u32| self.keys[*id].hash == hash && self.key_texts.get(self.keys[*id].text) == key;
+        let known = |id: &u32| self.keys[*id].hash == hash && self.key_texts.is(self.keys[*id].text, key);
         self.key_table.find(spread(hash), known).map(|id| KeyId(*id))
     }
 
@@ -160,23 +161,32 @@ impl Dictionary {
         }
     }
 
-    /// The numbers of an entity's rows, new where they have none; [`Dictionary::add`] then says who has them.
-    pub fn intern(&mut self, rows: &[SearchRow]) -> Box<[RowId]> {
-        let mut numbers = Vec::with_capacity(rows.len() + 8);
-        for SearchRow { key, value, original } in rows {
+    /// The numbers of an entity's rows, each once, new where they have none; [`Dictionary::add`] then says who has them.
+    pub fn intern(&mut self, rows: &FlatRows) -> Vec<RowId> {
+        // Of a term that stands there in several spellings the first counts, as everywhere.
+        let mut numbers: Vec<(u32, u32, RowId)> = Vec::with_capacity(rows.len() + 8);
+        let mut true_keys = HashSet::new();
+        for FlatRow { key, value, original } in rows.iter() {
+            let place = numbers.len() as u32;
+            // One spelling of it is hidden, the others are not.
+            if value == Some(TRUE) && !true_keys.insert(key) {
+                continue;
+            }
             if value.is_some() && key.starts_with(RELATIONS) {
-                let there = self.intern_hidden(hidden_hash(key, None));
-                if !numbers.contains(&there) {
-                    numbers.push(there);
+                for row in [self.intern_hidden(hidden_hash(key, None)), self.intern_hidden(hidden_hash(key, value))] {
+                    numbers.push((row.0, place, row));
                 }
-                numbers.push(self.intern_hidden(hidden_hash(key, value.as_deref())));
-            } else if original.as_deref() == Some(TRUE) {
-                numbers.push(self.intern_hidden(hidden_hash(key, Some(TRUE))));
+            } else if original == Some(TRUE) {
+                let row = self.intern_hidden(hidden_hash(key, Some(TRUE)));
+                numbers.push((row.0, place, row));
             } else {
-                numbers.push(self.intern_plain(key, value.as_deref(), original.as_deref()));
+                let (term, row) = self.intern_plain(key, value, original);
+                numbers.push((term.0, place, row));
             }
         }
-        numbers.into()
+        numbers.sort_unstable();
+        numbers.dedup_by_key(|(term, _, _)| *term);
+        numbers.into_iter().map(|(_, _, row)| row).collect()
     }
 
     /// A document has a row now.
@@ -229,14 +239,15 @@ impl Dictionary {
         }
     }
 
-    fn intern_plain(&mut self, key: &str, value: Option<&str>, original: Option<&str>) -> RowId {
+    fn intern_plain(&mut self, key: &str, value: Option<&str>, original: Option<&str>) -> (TermId, RowId) {
         let key = self.key(key).unwrap_or_else(|| self.new_key(key));
         let hash = term_hash(key, value);
         let term = self.find_term(key, value, hash).unwrap_or_else(|| self.new_term(key, value, hash));
-        match original.filter(|original| value != Some(original)) {
+        let row = match original.filter(|original| value != Some(original)) {
             Some(original) => self.intern_spelling(term, original),
             None => RowId(term.0),
-        }
+        };
+        (term, row)
     }
 
     fn new_key(&mut self, key: &str) -> KeyId {
@@ -250,7 +261,12 @@ impl Dictionary {
     fn find_term(&self, key: KeyId, value: Option<&str>, hash: u32) -> Option<TermId> {
         let known = |id: &u32| {
             let term = &self.terms[*id];
-            term.hash == hash && term.key == key.0 && self.value(TermId(*id)) == value
+            term.hash == hash
+                && term.key == key.0
+                && match value {
+                    Some(value) => term.text != TextId::NONE && self.values.is(term.text, value),
+                    None => term.text == TextId::NONE,
+                }
         };
         self.term_table.find(spread(hash), known).map(|id| TermId(*id))
     }
@@ -268,7 +284,7 @@ impl Dictionary {
         let hash = mix(term.0, hash_of(original));
         let known = |id: &u32| {
             let spelling = &self.spellings[*id];
-            spelling.hash == hash && spelling.term == term.0 && self.spelling_texts.get(spelling.text) == original
+            spelling.hash == hash && spelling.term == term.0 && self.spelling_texts.is(spelling.text, original)
         };
         if let Some(id) = self.spelling_table.find(spread(hash), known) {
             return RowId(id | SPELLING);

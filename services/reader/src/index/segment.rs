@@ -5,7 +5,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use catalog::search::{MAX_VALUE_LENGTH, SearchRow};
+use catalog::search::{FlatRows, MAX_VALUE_LENGTH};
 
 use super::{
     column::Column,
@@ -61,8 +61,10 @@ impl Segment {
     }
 
     /// A document is this entity with these rows from now on, whatever it was before.
-    pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &[SearchRow]) {
-        let rows = self.dictionary.intern(rows);
+    pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &FlatRows) {
+        let mut rows = self.dictionary.intern(rows);
+        rows.sort_unstable();
+        let rows = rows.into_boxed_slice();
         let before = self.docs[usize::from(doc)].take();
         let new = Doc { stored, rows };
         if before.is_none() {
@@ -119,7 +121,7 @@ impl Segment {
         Some(&self.docs.get(usize::from(doc))?.as_ref()?.stored)
     }
 
-    /// A document's rows.
+    /// A document's rows, sorted.
     pub fn rows(&self, doc: u16) -> &[RowId] {
         let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
         held.map_or(&[], |held| &held.rows)
@@ -199,9 +201,11 @@ impl Segment {
 
     /// Changes what a document is: the views first, while the dictionary still knows the old rows, and knows the new ones already.
     fn change(&mut self, doc: u16, before: Option<Doc>, after: Option<Doc>) {
-        self.change_views(doc, before.as_ref(), after.as_ref());
-        let rows = |held: &Option<Doc>| held.as_ref().map_or_else(Box::default, |held| held.rows.clone());
-        self.change_rows(doc, rows(&before), rows(&after));
+        if !self.views.are_empty() {
+            self.change_views(doc, before.as_ref(), after.as_ref());
+        }
+        let rows = |held: &Option<Doc>| held.as_ref().map_or(&[] as &[RowId], |held| &held.rows).to_vec();
+        self.change_rows(doc, &rows(&before), &rows(&after));
         self.docs[usize::from(doc)] = after;
     }
 
@@ -235,28 +239,29 @@ impl Segment {
         });
     }
 
-    fn change_rows(&mut self, doc: u16, mut old: Box<[RowId]>, mut new: Box<[RowId]>) {
-        old.sort_unstable();
-        new.sort_unstable();
-        let keys = |dictionary: &Dictionary, rows: &[RowId]| {
-            let terms = rows.iter().filter_map(|row| dictionary.term_of(*row));
-            let mut keys: Vec<KeyId> = terms.map(|term| dictionary.key_of(term)).collect();
-            keys.sort_unstable();
-            keys.dedup();
-            keys
-        };
-        let (old_keys, new_keys) = (keys(&self.dictionary, &old), keys(&self.dictionary, &new));
+    /// Changes which rows the dictionary says a document has; both are sorted.
+    fn change_rows(&mut self, doc: u16, old: &[RowId], new: &[RowId]) {
+        let dictionary = &mut self.dictionary;
+        let gone: Vec<RowId> = old.iter().copied().filter(|row| new.binary_search(row).is_err()).collect();
         for row in new.iter().filter(|row| old.binary_search(row).is_err()) {
-            self.dictionary.add(*row, doc);
+            dictionary.add(*row, doc);
         }
+        if gone.is_empty() {
+            return;
+        }
+        let key_of = |dictionary: &Dictionary, row: &RowId| Some(dictionary.key_of(dictionary.term_of(*row)?));
+        let kept_keys: Vec<KeyId> = new.iter().filter_map(|row| key_of(dictionary, row)).collect();
+        let mut gone_keys: Vec<KeyId> = gone.iter().filter_map(|row| key_of(dictionary, row)).collect();
+        gone_keys.sort_unstable();
+        gone_keys.dedup();
         // Another spelling of the same term keeps the term.
-        let kept: Vec<TermId> = new.iter().filter_map(|row| self.dictionary.term_of(*row)).collect();
-        for row in old.iter().filter(|row| new.binary_search(row).is_err()) {
-            let is_kept = self.dictionary.term_of(*row).is_some_and(|term| kept.contains(&term));
-            self.dictionary.remove(*row, doc, is_kept);
+        let kept: Vec<TermId> = new.iter().filter_map(|row| dictionary.term_of(*row)).collect();
+        for row in gone {
+            let is_kept = dictionary.term_of(row).is_some_and(|term| kept.contains(&term));
+            dictionary.remove(row, doc, is_kept);
         }
-        for key in old_keys.into_iter().filter(|key| new_keys.binary_search(key).is_err()) {
-            self.dictionary.remove_key(key, doc);
+        for key in gone_keys.into_iter().filter(|key| !kept_keys.contains(key)) {
+            dictionary.remove_key(key, doc);
         }
     }
 }

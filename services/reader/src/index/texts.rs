@@ -77,6 +77,13 @@ impl Texts {
         std::str::from_utf8(&rest[..end]).unwrap_or_default()
     }
 
+    /// Whether a slot holds this text; quicker than to get it.
+    pub fn is(&self, id: TextId, text: &str) -> bool {
+        let (chunk, start) = place(id.0);
+        let rest = &self.chunks[chunk][start + HEAD..];
+        rest.starts_with(text.as_bytes()) && rest.get(text.len()).is_none_or(|end| *end == END)
+    }
+
     /// Calls `each` with the owner of every text that holds the needle, once a text. The needle is not empty.
     pub fn search(&self, needle: &str, mut each: impl FnMut(u32)) {
         let finder = Finder::new(needle.as_bytes());
@@ -152,6 +159,8 @@ mod tests {
                 prop_assert_eq!(found, holds.map(|(owner, _)| *owner).collect::<Vec<_>>());
                 for (id, text) in expected.values() {
                     prop_assert_eq!(texts.get(*id), text);
+                    prop_assert!(texts.is(*id, text));
+                    prop_assert_eq!(texts.is(*id, &needle), *text == needle);
                 }
             }
         }

@@ -64,7 +64,7 @@ impl Tokens {
 
     fn find(&self, word: &str) -> Option<u32> {
         let hash = hash_of(word);
-        let known = |id: &u32| self.words[*id].hash == hash && self.texts.get(self.words[*id].text) == word;
+        let known = |id: &u32| self.words[*id].hash == hash && self.texts.is(self.words[*id].text, word);
         self.table.find(spread(hash), known).copied()
     }
 

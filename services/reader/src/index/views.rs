@@ -42,6 +42,13 @@ impl Default for Views {
     }
 }
 
+impl Views {
+    /// Whether there are none but the order of the refs.
+    pub fn are_empty(&mut self) -> bool {
+        self.columns.is_empty() && self.orders.is_empty() && self.tokens.is_empty()
+    }
+}
+
 /// Views of one sort, the most recently used first.
 #[derive(Debug)]
 pub struct Cache<K, V> {
@@ -79,6 +86,10 @@ impl<K: PartialEq, V> Cache<K, V> {
             // Someone kept one against the rule: it is built anew rather than left behind.
             None => false,
         });
+    }
+
+    fn is_empty(&mut self) -> bool {
+        self.views.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     fn touch(&self, key: &K) -> Option<Arc<V>> {

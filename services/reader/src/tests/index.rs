@@ -149,8 +149,8 @@ fn naive_list(ask: &Ask, rows: &Rows) -> Vec<String> {
     listed.into_iter().map(|cursor| cursor.entity_ref).collect()
 }
 
-fn naive_facet(ask: &Ask, rows: &Rows) -> BTreeMap<Box<str>, u64> {
-    let mut counts = BTreeMap::new();
+fn naive_facet(ask: &Ask, rows: &Rows) -> Vec<(Box<str>, u64)> {
+    let mut counts: BTreeMap<Box<str>, u64> = BTreeMap::new();
     for rows in rows.values().filter(|rows| naive_matches(&ask.query, rows)) {
         for row in rows.iter().filter(|row| row.key == ask.facet) {
             if let Some(value) = &row.original {
@@ -158,7 +158,7 @@ fn naive_facet(ask: &Ask, rows: &Rows) -> BTreeMap<Box<str>, u64> {
             }
         }
     }
-    counts
+    counts.into_iter().collect()
 }
 
 /// Every page of a walk; each counts the same.

@@ -21,11 +21,6 @@ impl Told {
         Told { stored, rows: OnceLock::new(), encoded: OnceLock::new() }
     }
 
-    /// An entity whose rows are known.
-    pub fn with_rows(stored: Arc<Stored>, rows: Vec<SearchRow>) -> Told {
-        Told { stored, rows: rows.into(), encoded: OnceLock::new() }
-    }
-
     /// The entity's ref.
     #[cfg(test)]
     pub fn entity_ref(&self) -> &str {
