@@ -9,8 +9,9 @@ mod structs;
 pub use encoded::EncodedEntity;
 pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};
 pub use fields::Fields;
+pub use prost_types::Struct;
 pub use status::{Error, field_violations, retry_after};
-pub use structs::from_struct;
+pub use structs::{from_struct, to_struct};
 
 /// The messages and the service of `callboard.catalog.v1`, generated; the proto file is their documentation.
 #[allow(clippy::all, clippy::unwrap_used, missing_docs)]

@@ -84,6 +84,9 @@ pub enum Command {
     /// List the entities that match a filter
     #[command(after_help = LIST)]
     List(ListArgs),
+    /// Show what changes, until Ctrl-C
+    #[command(after_help = WATCH)]
+    Watch(WatchArgs),
     /// Show how much there is, how much waits, how long it waits, and what is wrong
     #[command(after_help = STATUS)]
     Status,
@@ -168,9 +171,38 @@ pub struct ListArgs {
     /// Backstage's filter, conditions that must all hold: key=value,key=value,key. Of several --filter one must hold
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,
+    /// Backstage's predicates as JSON, for example '{"kind": "component", "$not": {"spec.type": "service"}}'
+    #[arg(long, value_name = "JSON")]
+    pub query: Option<String>,
+    /// Only entities with a value that contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub text: Option<String>,
+    /// Where the text is looked for, for example metadata.title; as often as needed
+    #[arg(long, value_name = "FIELD", requires = "text")]
+    pub text_field: Vec<String>,
+    /// In the order of this field, for example spec.type or metadata.name:desc; as often as needed, the first counts most
+    #[arg(long, value_name = "FIELD[:desc]")]
+    pub order_by: Vec<String>,
     /// This many entities at most
     #[arg(long, value_name = "COUNT")]
     pub limit: Option<u64>,
+}
+
+/// What is watched.
+#[derive(Args)]
+pub struct WatchArgs {
+    /// Backstage's filter, as for `list`: what enters it is a change, what leaves it a deletion
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Backstage's predicates as JSON, as for `list`
+    #[arg(long, value_name = "JSON")]
+    pub query: Option<String>,
+    /// Begin with the entities as they are
+    #[arg(long)]
+    pub all: bool,
+    /// Go on where an earlier watch of the same filter stopped: the `resume` of its last line of JSON
+    #[arg(long, value_name = "TOKEN", conflicts_with = "all")]
+    pub resume: Option<String>,
 }
 
 /// What is listed.
@@ -252,6 +284,13 @@ const STATUS: &str = "Examples:
   callboard status
   callboard status --output json | jq '.consumers[] | select(.pending > 0)'
   callboard status --http-url http://processor-1:7071      the queue delays of that process";
+
+const WATCH: &str = "Examples:
+  callboard watch --filter kind=component
+  callboard watch --all --output json > entities.jsonl          what there is, then what changes
+  callboard watch --resume \"$(tail -1 entities.jsonl | jq -r .resume)\" --output json >> entities.jsonl
+
+It goes on across readers that restart. A token is good for six days; one that is too old ends it, with what to do.";
 
 const ERRORS: &str = "Examples:
   callboard errors

@@ -1,7 +1,11 @@
 //! The configuration: one struct whose comments are the manual, and what must fit together in it.
 
+use crate::config_values::{
+    ack_wait, batch_events, concurrency, database_url, domain, http_url, installation, keep_events, log_filter,
+    max_behind, nats_url, orphan_grace, read_bytes, read_interval, read_timeout, replicas, snapshot_every,
+    stream_bytes,
+};
 use crate::failure::Failure;
-use crate::units::{parse_bytes, parse_duration};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,6 +66,18 @@ pub struct Config {
     /// How far behind the entity stream a reader may be to count as ready; it goes on answering all the same. In a region, how long its link may be cut
     #[arg(long, env = "CALLBOARD_MAX_BEHIND", global = true, hide_short_help = true, value_name = "DURATION", default_value = "2m", value_parser = max_behind)]
     pub max_behind: Duration,
+
+    /// For a reader in another region: the JetStream domain of the writing region. Its own broker, joined by a leaf node, keeps a mirror of the entity stream
+    #[arg(long, env = "CALLBOARD_MIRROR_OF", global = true, hide_short_help = true, value_name = "DOMAIN", value_parser = domain)]
+    pub mirror_of: Option<String>,
+
+    /// Where a reader keeps a snapshot of what it holds, so that its next start takes seconds; none: each start reads the whole stream
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_FILE", global = true, hide_short_help = true, value_name = "FILE")]
+    pub snapshot_file: Option<PathBuf>,
+
+    /// How often it is written; 10s to 1d
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_EVERY", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = snapshot_every)]
+    pub snapshot_every: Duration,
 
     /// Where a role serves /metrics, /healthz and /readyz; port 0 takes a free one
     #[arg(
@@ -294,113 +310,4 @@ impl Config {
         }
         Ok(())
     }
-}
-
-fn installation(text: &str) -> Result<String, String> {
-    bus::Names::new(text).map(|names| names.installation().to_owned()).map_err(|error| error.to_string())
-}
-
-fn nats_url(text: &str) -> Result<String, String> {
-    let is_address = |part: &str| {
-        let rest = part.trim().strip_prefix("nats://").or_else(|| part.trim().strip_prefix("tls://"));
-        rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(char::is_whitespace))
-    };
-    match text.split(',').all(is_address) {
-        true => Ok(text.to_owned()),
-        false => Err("expected nats://host:port or tls://host:port, several separated by commas".to_owned()),
-    }
-}
-
-fn database_url(text: &str) -> Result<String, String> {
-    match text.starts_with("postgres://") || text.starts_with("postgresql://") {
-        true => Ok(text.to_owned()),
-        // Not shown: it may hold a password.
-        false => Err("expected postgres://user:password@host:port/database".to_owned()),
-    }
-}
-
-fn http_url(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
-    match rest {
-        Some(rest) if !rest.is_empty() && !rest.contains(char::is_whitespace) => {
-            Ok(text.trim_end_matches('/').to_owned())
-        }
-        _ => Err("expected http://host:port".to_owned()),
-    }
-}
-
-fn log_filter(text: &str) -> Result<String, String> {
-    let filter = tracing_subscriber::EnvFilter::try_new(text);
-    filter.map(|_| text.to_owned()).map_err(|error| {
-        format!("{error}; expected a level (error, warn, info, debug, trace) or target=level separated by commas")
-    })
-}
-
-fn replicas(text: &str) -> Result<usize, String> {
-    match text {
-        "1" => Ok(1),
-        "3" => Ok(3),
-        "5" => Ok(5),
-        _ => {
-            Err("expected 1, 3 or 5: an even number of copies survives no more than the odd number below it".to_owned())
-        }
-    }
-}
-
-fn stream_bytes(text: &str) -> Result<i64, String> {
-    let bytes = parse_bytes(text)?;
-    match i64::try_from(bytes) {
-        Ok(bytes) if bytes >= 1 << 20 => Ok(bytes),
-        _ => Err("expected at least 1MiB, and less than 8388608TiB".to_owned()),
-    }
-}
-
-fn ack_wait(text: &str) -> Result<Duration, String> {
-    in_range(text, Duration::from_secs(1), Duration::from_secs(600), "expected 1s to 10m")
-}
-
-fn max_behind(text: &str) -> Result<Duration, String> {
-    in_range(text, Duration::from_secs(5), Duration::from_secs(30 * 86_400), "expected 5s to 30d")
-}
-
-fn keep_events(text: &str) -> Result<Duration, String> {
-    let window = Duration::from_secs(120);
-    in_range(
-        text,
-        window,
-        Duration::from_secs(30 * 86_400),
-        "expected 2m to 30d: the broker knows a repeated publish for two minutes, by the event that it still has",
-    )
-}
-
-fn orphan_grace(text: &str) -> Result<Duration, String> {
-    in_range(text, Duration::ZERO, Duration::from_secs(30 * 86_400), "expected 0s to 30d")
-}
-
-fn read_interval(text: &str) -> Result<Duration, String> {
-    in_range(text, Duration::from_secs(1), Duration::from_secs(30 * 86_400), "expected 1s to 30d")
-}
-
-fn in_range(text: &str, least: Duration, most: Duration, expected: &str) -> Result<Duration, String> {
-    let duration = parse_duration(text)?;
-    (least..=most).contains(&duration).then_some(duration).ok_or_else(|| expected.to_owned())
-}
-
-fn batch_events(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=10_000).contains(number));
-    number.ok_or_else(|| "expected 1 to 10000".to_owned())
-}
-
-fn read_bytes(text: &str) -> Result<usize, String> {
-    let bytes = usize::try_from(parse_bytes(text)?).ok().filter(|bytes| (1 << 10..=64 << 20).contains(bytes));
-    bytes.ok_or_else(|| "expected 1KiB to 64MiB".to_owned())
-}
-
-fn read_timeout(text: &str) -> Result<Duration, String> {
-    in_range(text, Duration::from_millis(100), Duration::from_secs(60), "expected 100ms to 60s")
-}
-
-fn concurrency(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| (1..=1000).contains(number));
-    number.ok_or_else(|| "expected 1 to 1000".to_owned())
 }

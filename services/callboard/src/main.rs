@@ -6,6 +6,7 @@ mod cli;
 mod commands;
 mod config;
 mod config_file;
+mod config_values;
 mod example;
 mod failure;
 mod health;
@@ -47,6 +48,7 @@ fn run(config: &config::Config, command: Command) -> Result<(), Failure> {
         Command::Remove(args) => commands::delete::remove(config, &args),
         Command::Get(args) => commands::get::run(config, &args),
         Command::List(args) => commands::list::run(config, &args),
+        Command::Watch(args) => commands::watch::run(config, &args),
         Command::Status => commands::status::run(config),
         Command::Errors => commands::errors::run(config),
         Command::DeadLetters(args) => commands::dead_letters::run(config, &args),

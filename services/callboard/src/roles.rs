@@ -121,8 +121,14 @@ async fn connect_bus(role: Role, context: &Context, stop: &Stop) -> Result<Optio
 }
 
 async fn read(context: &Context, bus: Bus, stop: Stop) -> Result<(), Failure> {
-    let config =
-        reader::Config { max_behind: context.config.max_behind, ..reader::Config::new(context.config.grpc_listen) };
+    let snapshot = context.config.snapshot_file.clone();
+    let every = context.config.snapshot_every;
+    let config = reader::Config {
+        snapshot: snapshot.map(|file| reader::SnapshotConfig { file, every }),
+        max_behind: context.config.max_behind,
+        mirror_of: context.config.mirror_of.clone(),
+        ..reader::Config::new(context.config.grpc_listen)
+    };
     let reader = reader::start(bus, config, stop).await.map_err(|error| match error {
         reader::Error::Listen { .. } => {
             Failure::Usage(format!("{error}; give another address, or port 0 for a free one"))

@@ -5,7 +5,7 @@ use crate::config::{Config, Output};
 use crate::failure::Failure;
 use crate::operator::{self, Operator, refused};
 use crate::output::{self, Table};
-use api::v1::ListEntitiesRequest;
+use api::v1::{ListEntitiesRequest, Order};
 use serde_json::Value;
 use std::io::Write;
 
@@ -31,7 +31,17 @@ async fn list(operator: &Operator, args: &ListArgs) -> Result<(), Failure> {
     while left > 0 {
         let page_size = i32::try_from(PAGE.min(left)).unwrap_or(1);
         let filter = args.filter.clone();
-        let request = ListEntitiesRequest { filter, page_size, page_token, ..ListEntitiesRequest::default() };
+        let request = ListEntitiesRequest {
+            filter,
+            page_size,
+            page_token,
+            query: args.query.as_deref().map(query).transpose()?,
+            full_text: args.text.clone().unwrap_or_default(),
+            full_text_fields: args.text_field.clone(),
+            order_by: args.order_by.iter().map(|text| order(text)).collect(),
+            exclude_total_size: true,
+            ..ListEntitiesRequest::default()
+        };
         let page = reader.list_entities(request).await.map_err(|status| refused(&status))?.into_inner();
         left = left.saturating_sub(page.entities.len() as u64);
         writer.write(page.entities)?;
@@ -41,6 +51,24 @@ async fn list(operator: &Operator, args: &ListArgs) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What `--query` says, as the reader is asked.
+///
+/// # Errors
+/// It is no JSON object.
+pub fn query(text: &str) -> Result<api::Struct, Failure> {
+    let object = serde_json::from_str(text)
+        .map_err(|error| Failure::Usage(format!("--query: expected a JSON object, found {error}")))?;
+    Ok(api::to_struct(object))
+}
+
+fn order(text: &str) -> Order {
+    let (field, descending) = match text.strip_suffix(":desc") {
+        Some(field) => (field, true),
+        None => (text.strip_suffix(":asc").unwrap_or(text), false),
+    };
+    Order { field: field.to_owned(), descending }
 }
 
 struct Writer<W> {
