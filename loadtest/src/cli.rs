@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::command::{
     change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
-    shuffle::Shuffle,
+    read::Read, shuffle::Shuffle,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Command {
     Ingest(Ingest),
     /// Change entities of an idle catalog and measure until each change can be read
     Change(Change),
+    /// Measure a reader: calls, queries, streams, watches, memory and starts
+    Read(Read),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
     /// Prove that every work item takes effect exactly once
@@ -95,6 +97,7 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Ingest(ingest) => ingest.run().await.map(Some),
         Command::Change(change) => change.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
+        Command::Read(read) => read.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),
         Command::Proof(Proof::Kill(kill)) => kill.run().await.map(Some),
         Command::Proof(Proof::Shuffle(shuffle)) => shuffle.run().await.map(Some),

@@ -25,6 +25,13 @@ pub(crate) fn entity_ref(entity: &Value) -> String {
     EntityRef::of(&text(&entity["kind"]), &text(&metadata["namespace"]), &text(&metadata["name"])).to_string()
 }
 
+/// The ref of the entity at a place, without making the entity.
+pub(crate) fn ref_at(layout: &Layout, place: usize) -> String {
+    let (kind, index) = layout.at(place);
+    let (namespace, name) = shape::identity(layout, kind, index);
+    EntityRef::of(kind.name(), namespace, &name).to_string()
+}
+
 /// The kinds that are generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -123,6 +130,14 @@ mod tests {
             "bdf7cecfcb8e7220b15608c48dac293bf2d9f57213aee2487ba808eae8f0cd91",
             "a change of the generator changes every figure that was measured with it"
         );
+    }
+
+    #[test]
+    fn an_entity_is_named_without_being_made() {
+        let layout = Layout::new(9, 250);
+        for (place, entity) in generate(9, 250).enumerate() {
+            assert_eq!(ref_at(&layout, place), entity_ref(&entity));
+        }
     }
 
     #[test]

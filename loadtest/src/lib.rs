@@ -11,6 +11,7 @@ mod metrics;
 mod process;
 mod publish;
 mod random;
+mod read;
 mod report;
 mod settle;
 mod shape;

@@ -89,8 +89,13 @@ impl Process {
     /// # Errors
     /// [`Error::Process`] when it ended, or after 60 s, with the end of its log.
     pub async fn ready(&mut self, launch: &Launch) -> Result<(), Error> {
+        self.ready_within(launch, READY_LIMIT).await
+    }
+
+    /// As [`Process::ready`], with another limit.
+    pub async fn ready_within(&mut self, launch: &Launch, limit: Duration) -> Result<(), Error> {
         for _ in 0..ATTEMPTS {
-            if self.await_ready().await? {
+            if self.await_ready(limit).await? {
                 return Ok(());
             }
             *self = Process::start(launch, self.role, self.number)?;
@@ -99,8 +104,8 @@ impl Process {
     }
 
     /// Whether it is ready; it is not, for ever, when it ended because its port was taken.
-    async fn await_ready(&mut self) -> Result<bool, Error> {
-        let deadline = Instant::now() + READY_LIMIT;
+    async fn await_ready(&mut self, limit: Duration) -> Result<bool, Error> {
+        let deadline = Instant::now() + limit;
         loop {
             if let Some(status) = self.ended()? {
                 return match self.log_end().to_lowercase().contains("address already in use") {
@@ -112,7 +117,7 @@ impl Process {
                 return Ok(true);
             }
             if Instant::now() >= deadline {
-                return Err(self.error(format!("was not ready after {} s", READY_LIMIT.as_secs())));
+                return Err(self.error(format!("was not ready after {} s", limit.as_secs())));
             }
             sleep(Duration::from_millis(20)).await;
         }

@@ -83,6 +83,13 @@ impl Report {
         self.checks.push(Check { name, expected: expected.into(), found: found.into(), passed });
     }
 
+    /// Adds what another report has.
+    pub fn add(&mut self, other: Report) {
+        self.figures.extend(other.figures);
+        self.checks.extend(other.checks);
+        self.notes.extend(other.notes);
+    }
+
     /// Adds a sentence.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());

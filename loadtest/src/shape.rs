@@ -39,7 +39,7 @@ pub(crate) fn entity(layout: &Layout, kind: Kind, index: usize) -> Value {
 }
 
 /// Namespace and name; the same wherever the entity is named.
-fn identity(layout: &Layout, kind: Kind, index: usize) -> (&'static str, String) {
+pub(crate) fn identity(layout: &Layout, kind: Kind, index: usize) -> (&'static str, String) {
     let mut random = Random::at(!layout.seed, (kind as u64) << 48 | index as u64);
     let namespace = if random.percent(20) { "platform" } else { "default" };
     let area = random.one_of(&AREAS);

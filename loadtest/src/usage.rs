@@ -31,6 +31,11 @@ pub(crate) fn of_tree(pid: u32) -> Option<Usage> {
     Some(Usage { cpu_seconds, memory_bytes: own + shared })
 }
 
+/// What a process holds in memory now, in bytes.
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
+    status(pid, "VmRSS")
+}
+
 /// The children of a process whose program has this name.
 pub(crate) fn children_named(pid: u32, name: &str) -> Vec<u32> {
     let fits = |child: &u32| stat(*child).is_some_and(|stat| stat.name == name);

@@ -6,4 +6,5 @@ pub(crate) mod conformance;
 pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod kill;
+pub(crate) mod read;
 pub(crate) mod shuffle;

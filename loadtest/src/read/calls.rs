@@ -1,0 +1,171 @@
+//! Calls whose answers are taken as bytes: what the client spends on decoding is not the reader's.
+
+use super::paced::{Latencies, paced};
+use super::side::channel;
+use crate::Error;
+use api::v1::{BatchGetEntitiesRequest, GetEntityRequest};
+use futures::future::try_join_all;
+use prost::bytes::Bytes;
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Channel;
+use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
+
+/// Bytes of one answer.
+const MAX_BYTES: usize = 64 << 20;
+/// Connections, and calls at once on each.
+const CONNECTIONS: usize = 4;
+const IN_FLIGHT: usize = 32;
+/// Refs in a batch, and batches at once.
+const BATCH: usize = 100;
+const BATCHES: usize = 16;
+
+/// An answer with one entity.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct One {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub entity: Bytes,
+}
+
+/// An answer with many entities, or results.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Many {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    pub entities: Vec<Bytes>,
+}
+
+/// An answer of which only that it came matters.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Anything {}
+
+/// A client of the service whose answers are read as the caller likes.
+#[derive(Clone)]
+pub(crate) struct Client(Grpc<Channel>);
+
+impl Client {
+    /// Connects to `host:port`.
+    ///
+    /// # Errors
+    /// [`Error::Reader`].
+    pub async fn connect(address: &str) -> Result<Client, Error> {
+        Ok(Client(Grpc::new(channel(address).await?).max_decoding_message_size(MAX_BYTES)))
+    }
+
+    /// One answer.
+    ///
+    /// # Errors
+    /// [`Error::Call`].
+    pub async fn call<A, B>(&self, rpc: &'static str, request: A) -> Result<B, Error>
+    where
+        A: prost::Message + 'static,
+        B: prost::Message + Default + 'static,
+    {
+        let mut grpc = self.0.clone();
+        let answer = async {
+            grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+            grpc.unary(Request::new(request), path(rpc), ProstCodec::default()).await
+        };
+        answer.await.map(tonic::Response::into_inner).map_err(|status| failed(rpc, &status))
+    }
+
+    /// A stream of answers.
+    ///
+    /// # Errors
+    /// As gRPC tells them.
+    pub async fn stream<A, B>(&self, rpc: &'static str, request: A) -> Result<Streaming<B>, Status>
+    where
+        A: prost::Message + 'static,
+        B: prost::Message + Default + 'static,
+    {
+        let mut grpc = self.0.clone();
+        grpc.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let answers = grpc.server_streaming(Request::new(request), path(rpc), ProstCodec::default()).await;
+        answers.map(tonic::Response::into_inner)
+    }
+}
+
+fn path(rpc: &str) -> PathAndQuery {
+    format!("/callboard.catalog.v1.CatalogService/{rpc}").parse().expect("an rpc's name makes a path")
+}
+
+/// What a status means to a run.
+pub(crate) fn failed(call: &'static str, status: &Status) -> Error {
+    Error::Call { call, code: status.code(), message: status.message().to_owned() }
+}
+
+/// As many `GetEntity` a second as the reader answers: 4 connections with 32 calls at once each.
+pub(crate) async fn get_per_second(address: &str, refs: &[String], time: Duration) -> Result<f64, Error> {
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(Client::connect(address).await?);
+    }
+    let next = Cell::new(0);
+    let call = |connection: usize| {
+        let (client, request) = (&clients[connection], get(refs, next.replace(next.get() + 1)));
+        async move { client.call::<_, One>("GetEntity", request).await.map(|found| usize::from(!found.entity.is_empty())) }
+    };
+    per_second(CONNECTIONS * IN_FLIGHT, time, |lane| call(lane % CONNECTIONS)).await
+}
+
+/// As many entities a second as the reader gives by `BatchGetEntities` of 100: 16 calls at once.
+pub(crate) async fn batch_per_second(address: &str, refs: &[String], time: Duration) -> Result<f64, Error> {
+    let client = Client::connect(address).await?;
+    let next = Cell::new(0);
+    let call = |_| {
+        let first = next.replace(next.get() + BATCH);
+        let refs = (first..first + BATCH).map(|place| refs[place % refs.len()].clone()).collect();
+        let (client, request) = (&client, BatchGetEntitiesRequest { refs, ..Default::default() });
+        async move { client.call::<_, Many>("BatchGetEntities", request).await.map(|found| found.entities.len()) }
+    };
+    per_second(BATCHES, time, call).await
+}
+
+/// `GetEntity` at a rate, open loop.
+pub(crate) async fn get_latencies(
+    address: &str,
+    refs: &[String],
+    rate: f64,
+    time: Duration,
+) -> Result<Latencies, Error> {
+    let mut clients = Vec::new();
+    for _ in 0..CONNECTIONS {
+        clients.push(Client::connect(address).await?);
+    }
+    let count = (rate * time.as_secs_f64()) as usize;
+    paced(rate, count, |number| {
+        let (client, request) = (&clients[number % CONNECTIONS], get(refs, number));
+        async move { client.call::<_, One>("GetEntity", request).await.map(drop) }
+    })
+    .await
+}
+
+fn get(refs: &[String], number: usize) -> GetEntityRequest {
+    GetEntityRequest { r#ref: refs[number % refs.len()].clone(), ..Default::default() }
+}
+
+/// Closed loop: so many calls at once, for so long, after a fifth of that time to warm up. Gives what they gave a second.
+async fn per_second<F>(lanes: usize, time: Duration, call: impl Fn(usize) -> F) -> Result<f64, Error>
+where
+    F: Future<Output = Result<usize, Error>>,
+{
+    let (begin, found) = (Instant::now() + time / 5, Cell::new(0));
+    let end = begin + time;
+    let lanes = (0..lanes).map(|lane| {
+        let (call, found) = (&call, &found);
+        async move {
+            while Instant::now() < end {
+                let more = call(lane).await?;
+                let now = Instant::now();
+                if now >= begin && now < end {
+                    found.set(found.get() + more);
+                }
+            }
+            Ok::<(), Error>(())
+        }
+    });
+    try_join_all(lanes).await?;
+    Ok(found.get() as f64 / time.as_secs_f64())
+}
