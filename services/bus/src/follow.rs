@@ -79,6 +79,11 @@ impl Follower {
         }
     }
 
+    /// Begins behind a message of a stream that was followed before. If the stream is another one now, or ends before it, that is told.
+    pub fn resume(bus: &Bus, stream: i64, sequence: u64) -> Follower {
+        Follower { identity: Some(stream), last_sequence: sequence, ..Follower::new(bus) }
+    }
+
     /// Messages that were still to come when the last one was sent.
     pub fn lag(&self) -> u64 {
         self.pending

@@ -7,6 +7,7 @@ mod entity;
 mod error;
 mod floor;
 mod follow;
+mod mirror;
 mod names;
 mod publish;
 mod pull;
@@ -23,13 +24,11 @@ pub use entity::{NewestEntity, entity_record, newest_entity, watermark_record};
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
 pub use follow::{EntityMessage, Followed, Follower};
+pub use mirror::{ensure_mirror, last_entity};
 pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
-pub use status::{
-    ConsumerStatus, EntitiesStanding, Mirror, StreamStatus, consumer_status, entities_standing, find_stream, stored_at,
-    stream_status, unsettled,
-};
+pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
 pub use stop::{Stop, Stopper, stop};
 pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};

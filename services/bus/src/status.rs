@@ -24,24 +24,6 @@ pub struct StreamStatus {
     pub created: SystemTime,
 }
 
-/// The entity stream as far as a reader's standing goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntitiesStanding {
-    /// Sequence of the newest message.
-    pub last_sequence: u64,
-    /// Where the stream is a mirror: how it stands to its origin.
-    pub mirror: Option<Mirror>,
-}
-
-/// How a mirror stands to its origin.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mirror {
-    /// Messages that it has still to copy, as far as it has heard.
-    pub lag: u64,
-    /// How long it has not heard of its origin; none: never.
-    pub silent: Option<Duration>,
-}
-
 /// A durable consumer as it is now.
 #[derive(Clone, Debug)]
 pub struct ConsumerStatus {
@@ -65,17 +47,6 @@ pub async fn stream_status(bus: &Bus, stream: &str) -> Result<StreamStatus, Erro
     let found =
         bus.jetstream.get_stream(stream).await.map_err(|error| Error::Away(format!("stream {stream}: {error}")))?;
     Ok(status(found.cached_info()))
-}
-
-/// Asks for the entity stream, of which this broker may hold a mirror.
-///
-/// # Errors
-/// [`Error::Away`], also where there is no such stream.
-pub async fn entities_standing(bus: &Bus) -> Result<EntitiesStanding, Error> {
-    let stream = bus.jetstream.get_stream(bus.names.entities_stream()).await.map_err(Error::away)?;
-    let info = stream.cached_info();
-    let mirror = info.mirror.as_ref().map(|mirror| Mirror { lag: mirror.lag, silent: mirror.active });
-    Ok(EntitiesStanding { last_sequence: info.state.last_sequence, mirror })
 }
 
 fn status(info: &async_nats::jetstream::stream::Info) -> StreamStatus {

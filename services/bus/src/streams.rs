@@ -125,7 +125,7 @@ async fn create_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
     bus.jetstream.create_stream(wanted).await.map(drop).map_err(|error| refused(&name, &error))
 }
 
-fn refused(name: &str, error: &async_nats::jetstream::context::CreateStreamError) -> Error {
+pub(crate) fn refused(name: &str, error: &async_nats::jetstream::context::CreateStreamError) -> Error {
     use async_nats::jetstream::context::CreateStreamErrorKind as Kind;
     match error.kind() {
         Kind::TimedOut => Error::Away(format!("stream {name}: {error}")),

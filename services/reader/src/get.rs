@@ -52,7 +52,7 @@ pub(crate) async fn get_entity_by_uid(
     Ok(v1::GetEntityByUidResponse { entity: Some(encoded(&stored, fields.as_ref())?) })
 }
 
-fn encoded(stored: &Stored, fields: Option<&Fields>) -> Result<EncodedEntity, Error> {
+pub(crate) fn encoded(stored: &Stored, fields: Option<&Fields>) -> Result<EncodedEntity, Error> {
     let entity = stored.encoded();
     fields.map_or(Ok(entity.clone()), |fields| fields.of(&entity))
 }
@@ -136,7 +136,7 @@ fn patience(timeout: Option<Duration>) -> Duration {
     timeout.map_or(WAIT, early).min(WAIT_LIMIT)
 }
 
-fn parse_ref(field: &str, text: &str) -> Result<String, Error> {
+pub(crate) fn parse_ref(field: &str, text: &str) -> Result<String, Error> {
     EntityRef::parse(text)
         .map(|entity_ref| entity_ref.to_string())
         .map_err(|error| Error::invalid(field, format!("expected kind:namespace/name: {error}")))

@@ -1,8 +1,10 @@
 //! The reader role: holds the stitched catalog in memory, follows its stream, serves it over gRPC.
 
 mod admission;
+mod coalesce;
 mod current;
 mod facets;
+mod follow;
 mod get;
 mod gone;
 pub mod index;
@@ -14,23 +16,26 @@ mod page_token;
 mod selection;
 mod server;
 mod service;
+mod snapshot;
 mod standing;
 mod state;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod traverse;
 mod waiting;
 mod watch;
 
 use std::{net::SocketAddr, time::Duration};
 
-use bus::{Bus, Follower, Stop};
+use bus::{Bus, Stop};
 use tokio::{
     net::TcpListener,
     task::{JoinError, JoinHandle},
 };
 
 pub use memory::{Applied, Change, Memory, Prepared, Stored};
+pub use snapshot::SnapshotConfig;
 pub use state::State;
 
 /// Bytes of entities in one reply; a single entity may be larger. Clients refuse replies of 4 MiB unless told otherwise.
@@ -43,12 +48,16 @@ pub struct Config {
     pub grpc_listen: SocketAddr,
     /// How far behind the entity stream a reader may be to be asked: beyond it `/readyz` and gRPC health say so, and it goes on answering.
     pub max_behind: Duration,
+    /// In a region: the JetStream domain of the writing region, of whose entity stream the region's broker keeps a mirror.
+    pub mirror_of: Option<String>,
+    /// Where snapshots are kept; none: each start reads the whole stream.
+    pub snapshot: Option<SnapshotConfig>,
 }
 
 impl Config {
     /// A reader on this address, with everything else as it is by default.
     pub fn new(grpc_listen: SocketAddr) -> Config {
-        Config { grpc_listen, max_behind: Duration::from_secs(120) }
+        Config { grpc_listen, max_behind: Duration::from_secs(120), mirror_of: None, snapshot: None }
     }
 }
 
@@ -69,6 +78,9 @@ pub enum Error {
     /// The contract's descriptors cannot be served by reflection; a bug.
     #[error("the gRPC reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The mirror cannot be made.
+    #[error(transparent)]
+    Mirror(#[from] bus::Error),
     /// A task of the reader panicked; a bug.
     #[error("a task of the reader ended: {0}")]
     Task(#[from] JoinError),
@@ -80,7 +92,7 @@ pub struct Reader {
     address: SocketAddr,
     state: State,
     server: JoinHandle<Result<(), Error>>,
-    follower: JoinHandle<()>,
+    follower: JoinHandle<Result<(), Error>>,
     standing: JoinHandle<()>,
 }
 
@@ -94,14 +106,14 @@ pub async fn start(bus: Bus, config: Config, stop: Stop) -> Result<Reader, Error
     let cannot_listen = |source| Error::Listen { address: config.grpc_listen, source };
     let listener = TcpListener::bind(config.grpc_listen).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;
-    let state = State::new(config.max_behind);
+    let state = State::new(config.max_behind, config.mirror_of.is_some());
     metrics::observe(&state);
     tracing::info!(%address, "the reader serves gRPC");
     Ok(Reader {
         address,
         server: tokio::spawn(server::serve(state.clone(), listener, stop.clone())),
-        standing: tokio::spawn(standing::ask(bus.clone(), state.clone(), stop.clone())),
-        follower: tokio::spawn(follow(bus, state.clone(), stop)),
+        standing: tokio::spawn(standing::ask(bus.clone(), config.mirror_of.clone(), state.clone(), stop.clone())),
+        follower: tokio::spawn(follow::follow(bus, config, state.clone(), stop)),
         state,
     })
 }
@@ -120,23 +132,8 @@ impl Reader {
     /// Waits until the reader has ended: by the stop, or because something failed.
     pub async fn finished(self) -> Result<(), Error> {
         let server = async { self.server.await? };
-        let follower = async { Ok(self.follower.await?) };
+        let follower = async { self.follower.await? };
         let standing = async { Ok(self.standing.await?) };
         tokio::try_join!(server, follower, standing).map(|_| ())
-    }
-}
-
-async fn follow(bus: Bus, state: State, stop: Stop) {
-    let mut follower = Follower::new(&bus);
-    let stopped = stop.stopped();
-    tokio::pin!(stopped);
-    loop {
-        let followed = tokio::select! {
-            biased;
-            () = &mut stopped => return,
-            followed = follower.next() => followed,
-        };
-        state.apply(followed, follower.lag());
-        state.reach(follower.sequence());
     }
 }

@@ -165,6 +165,51 @@ impl Memory {
         }
     }
 
+    /// What packs the entities.
+    pub(crate) fn packer(&self) -> &Packer {
+        &self.packer
+    }
+
+    /// Takes many entities that are not known into a segment of their own, at most as many as it holds.
+    pub(crate) fn restore(&self, entities: Vec<(Stored, FlatRows)>) {
+        let mut segment = Segment::new(self.segment_docs);
+        let mut placed = Vec::with_capacity(entities.len());
+        for (stored, rows) in entities {
+            let Some(doc) = segment.reserve() else { break };
+            let stored = Arc::new(stored);
+            segment.put(doc, stored.clone(), &rows);
+            placed.push((stored, doc));
+        }
+        let number = {
+            let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+            segments.push(Arc::new(RwLock::new(segment)));
+            segments.len() - 1
+        };
+        lock(&self.open).push(number);
+        let named_in = self.replay.load(Relaxed);
+        for (stored, doc) in placed {
+            let place = Place::new(number, doc);
+            if !stored.is_packed() {
+                lock(&self.unpacked).push_back(place);
+            }
+            self.totals().count(&stored, true);
+            let hash = hash(stored.entity_ref());
+            let mut shard = self.write(stored.entity_ref());
+            shard.insert(hash, Held { stored: stored.clone(), place, named_in });
+        }
+    }
+
+    /// Forgets everything, before anything was shown.
+    pub(crate) fn clear(&self) {
+        for shard in &self.shards {
+            *shard.write().unwrap_or_else(PoisonError::into_inner) = Shard::default();
+        }
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.open).clear();
+        lock(&self.unpacked).clear();
+        *self.totals() = Totals::default();
+    }
+
     /// A replay of a replaced stream begins; everything known stays until [`Memory::end_replay`].
     pub(crate) fn begin_replay(&self) {
         self.replay.fetch_add(1, Relaxed);

@@ -146,7 +146,30 @@ impl Calls {
 impl Call<'_> {
     /// The call is answered with this code.
     pub fn end(self, code: Code) {
-        let attributes = [KeyValue::new("rpc", self.rpc), KeyValue::new("code", format!("{code:?}"))];
+        let attributes = [KeyValue::new("rpc", self.rpc), KeyValue::new("code", name(code))];
         self.calls.duration.record(self.since.elapsed().as_secs_f64(), &attributes);
+    }
+}
+
+/// A code's name, as `Debug` writes it, without making a text for each call.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "Ok",
+        Code::Cancelled => "Cancelled",
+        Code::Unknown => "Unknown",
+        Code::InvalidArgument => "InvalidArgument",
+        Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::NotFound => "NotFound",
+        Code::AlreadyExists => "AlreadyExists",
+        Code::PermissionDenied => "PermissionDenied",
+        Code::ResourceExhausted => "ResourceExhausted",
+        Code::FailedPrecondition => "FailedPrecondition",
+        Code::Aborted => "Aborted",
+        Code::OutOfRange => "OutOfRange",
+        Code::Unimplemented => "Unimplemented",
+        Code::Internal => "Internal",
+        Code::Unavailable => "Unavailable",
+        Code::DataLoss => "DataLoss",
+        Code::Unauthenticated => "Unauthenticated",
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use api::ready::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
 use bus::Stop;
+use futures::StreamExt;
 use tokio::net::TcpListener;
 use tonic::{
     codec::CompressionEncoding::{Gzip, Zstd},
@@ -12,7 +13,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::{Error, service::Service, state::State};
+use crate::{Error, coalesce::Coalescing, service::Service, state::State};
 
 /// How long calls may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,6 +45,7 @@ pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Re
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let incoming = incoming.map(|connection| connection.map(Coalescing::new));
     let serving = server.serve_with_incoming_shutdown(incoming, stop.stopped());
     tokio::pin!(serving);
     let overdue = async {

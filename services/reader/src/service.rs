@@ -8,7 +8,7 @@ use api::{
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
-use crate::{admission::Admission, facets, get, list, metrics::Calls, state::State, watch};
+use crate::{admission::Admission, facets, get, list, metrics::Calls, state::State, traverse, watch};
 
 /// Answers from a [`State`].
 #[derive(Debug)]
@@ -59,8 +59,9 @@ impl CatalogService for Service {
         &self,
         request: Request<v1::CountEntitiesRequest>,
     ) -> Result<Response<v1::CountEntitiesResponse>, Status> {
+        let timeout = timeout(request.metadata());
         let request = request.into_inner();
-        self.answer("CountEntities", list::count_entities(&self.state, &request)).await
+        self.search("CountEntities", timeout, list::count_entities(&self.state, &request)).await
     }
 
     type StreamEntitiesStream = BoxStream<v1::StreamEntitiesResponse>;
@@ -94,9 +95,11 @@ impl CatalogService for Service {
 
     async fn traverse_relations(
         &self,
-        _: Request<v1::TraverseRelationsRequest>,
+        request: Request<v1::TraverseRelationsRequest>,
     ) -> Result<Response<v1::TraverseRelationsResponse>, Status> {
-        self.answer("TraverseRelations", async { Err(Error::NotServed { what: "TraverseRelations" }) }).await
+        let timeout = timeout(request.metadata());
+        let request = request.into_inner();
+        self.search("TraverseRelations", timeout, traverse::traverse_relations(&self.state, &request)).await
     }
 
     type WatchEntitiesStream = BoxStream<v1::WatchEntitiesResponse>;

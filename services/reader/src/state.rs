@@ -9,16 +9,17 @@ use std::{
     time::Duration,
 };
 
-use bus::{EntityMessage, Followed};
+use bus::Followed;
 use tokio::sync::watch;
 
 #[cfg(test)]
 use crate::watch::Limits;
 use crate::{
     current::Current,
-    memory::{self, Applied, Memory},
+    memory::{self, Applied, Memory, Prepared},
+    snapshot::Head,
     waiting::Waiting,
-    watch::{Change, Hub, Told},
+    watch::{Change, Hub, Past, Place, Told},
 };
 
 /// A handle on what the reader knows; cheap to clone.
@@ -28,6 +29,8 @@ pub struct State(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     max_behind: Duration,
+    /// That the mirror's end is reached says nothing about its origin.
+    is_region: bool,
     memory: Memory,
     progress: watch::Sender<Progress>,
     waiting: Waiting,
@@ -36,6 +39,28 @@ struct Inner {
     current: Current,
     lag: AtomicU64,
     unreadable: AtomicU64,
+}
+
+/// What a snapshot has to say besides the entities.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Every message up to here is in the memory.
+    pub place: Place,
+    /// See [`Head::forgotten`].
+    pub forgotten: u64,
+    /// What the stream said last.
+    pub watermark: i64,
+    /// The changes that are remembered, oldest first.
+    pub traces: Vec<Past<Arc<str>>>,
+}
+
+/// What the follower was told, worked out as far as it can be ahead.
+#[derive(Debug)]
+pub(crate) enum Ahead {
+    /// An entity or its deletion; not prepared: nothing new.
+    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>> },
+    /// Anything else.
+    Told(Followed),
 }
 
 /// How far the reader has followed the stream of entities.
@@ -55,6 +80,7 @@ impl Default for Inner {
     fn default() -> Self {
         Inner {
             max_behind: Duration::MAX,
+            is_region: false,
             memory: Memory::default(),
             progress: watch::Sender::default(),
             waiting: Waiting::default(),
@@ -68,9 +94,9 @@ impl Default for Inner {
 }
 
 impl State {
-    /// Nothing is known yet; later than `max_behind` is late.
-    pub(crate) fn new(max_behind: Duration) -> State {
-        State(Arc::new(Inner { max_behind, ..Inner::default() }))
+    /// Nothing is known yet; later than `max_behind` is late. In a region the stream is a mirror.
+    pub(crate) fn new(max_behind: Duration, is_region: bool) -> State {
+        State(Arc::new(Inner { max_behind, is_region, ..Inner::default() }))
     }
 
     /// Nothing is known yet; what is kept for watchers is limited so.
@@ -145,11 +171,53 @@ impl State {
         self.0.current.now();
     }
 
+    /// What a snapshot has to say besides the entities; none: this state is not one to be kept.
+    pub(crate) fn keep(&self) -> Option<Kept> {
+        let log = self.0.hub.read();
+        let watermark = self.watermark().filter(|_| self.ready())?;
+        let (place, forgotten, traces) = log.keep()?;
+        Some(Kept { place, forgotten, watermark, traces })
+    }
+
+    /// Begins where a snapshot was; its entities are in the memory already.
+    pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
+        let place = Place { stream: head.stream, sequence: head.sequence };
+        self.0.hub.write().restore(place, head.forgotten, traces);
+        self.0.progress.send_modify(|progress| progress.watermark = Some(head.watermark));
+    }
+
+    /// Works out what the follower was told, as far as that can be done ahead and beside others: what takes the time.
+    pub(crate) fn prepare(&self, followed: Followed) -> Ahead {
+        let Followed::Entity(message) = followed else { return Ahead::Told(followed) };
+        let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
+        let is_newer = self.0.memory.is_newer(&entity_ref, version);
+        let prepared = is_newer.then(|| Box::new(self.0.memory.prepare(message)));
+        Ahead::Entity { entity_ref, version, sequence, prepared }
+    }
+
     /// Takes what the follower was told; `lag` are the messages still to come.
     pub(crate) fn apply(&self, followed: Followed, lag: u64) {
+        self.take(self.prepare(followed), lag);
+    }
+
+    /// Takes what was worked out, in the order in which the follower was told.
+    pub(crate) fn take(&self, ahead: Ahead, lag: u64) {
         self.0.lag.store(lag, Relaxed);
+        match ahead {
+            Ahead::Entity { entity_ref, version, sequence, prepared } => {
+                self.take_entity(&entity_ref, version, sequence, prepared);
+            }
+            Ahead::Told(followed) => self.take_told(followed),
+        }
+        if lag == 0 && self.has_caught_up() && !self.0.is_region {
+            self.is_current();
+        }
+    }
+
+    fn take_told(&self, followed: Followed) {
         match followed {
-            Followed::Entity(message) => self.apply_entity(message),
+            // An entity is worked out.
+            Followed::Entity(_) => {}
             Followed::Watermark(revision) => self.advance(|progress| {
                 progress.watermark = progress.watermark.max(Some(revision));
             }),
@@ -166,21 +234,14 @@ impl State {
                 });
             }
         }
-        if lag == 0 && self.has_caught_up() {
-            self.is_current();
-        }
     }
 
-    fn apply_entity(&self, message: EntityMessage) {
-        let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
-        // Worked out before the log is held: that is what takes the time.
-        let is_newer = self.0.memory.is_newer(&entity_ref, version);
-        let prepared = is_newer.then(|| self.0.memory.prepare(message));
+    fn take_entity(&self, entity_ref: &str, version: i64, sequence: u64, prepared: Option<Box<Prepared>>) {
         let is_watched = self.ready();
         // Held over both, so that whoever reads the log sees the memory as of its end.
         let mut log = self.0.hub.write();
         log.reach(sequence);
-        let change = match prepared.map(|prepared| self.0.memory.take(prepared)) {
+        let change = match prepared.map(|prepared| self.0.memory.take(*prepared)) {
             None | Some(Applied::Known) => return,
             Some(Applied::Newer(change)) => change,
             Some(Applied::Unreadable(reason, change)) => {
@@ -192,17 +253,17 @@ impl State {
         let memory::Change { before, after } = *change;
         match is_watched {
             true => log.push(Change {
-                entity_ref: entity_ref.as_str().into(),
+                entity_ref: entity_ref.into(),
                 version,
                 before: before.map(|before| Arc::new(Told::new(before))),
                 after: after.map(|after| Arc::new(Told::new(after))),
                 place: None,
             }),
-            false => log.note(entity_ref.as_str().into(), version),
+            false => log.note(entity_ref.into(), version),
         }
         drop(log);
         self.0.hub.wake();
-        self.0.waiting.wake(&entity_ref);
+        self.0.waiting.wake(entity_ref);
     }
 
     /// Moves forward; when the stream is told to its end *and* has a watermark, what a replay did not name is dropped:

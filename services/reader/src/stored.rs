@@ -15,9 +15,11 @@ use std::{
 };
 
 use api::{EncodedEntity, v1};
-use catalog::search::{SearchRow, search_rows};
+use catalog::search::{FlatRows, SearchRow, search_rows};
 use prost::{Message, bytes::Bytes};
 use serde_json::{Map, Value};
+
+use crate::snapshot::{Cursor, damaged, put_sized};
 
 /// Bytes of the dictionary.
 const DICTIONARY: usize = 64 * 1024;
@@ -91,9 +93,28 @@ impl Stored {
         search_rows(&api::entity_to_json(&self.entity()))
     }
 
+    /// The same in one piece.
+    pub(crate) fn flat_rows(&self) -> FlatRows {
+        FlatRows::of(&api::entity_to_json(&self.entity()))
+    }
+
     /// The entity's uid; empty where it has none.
     pub fn uid(&self) -> String {
         Relations::decode(self.message()).unwrap_or_default().uid
+    }
+
+    /// Writes it as a snapshot keeps it: as it is held, or unpacked where the snapshot has no dictionary.
+    pub(crate) fn save(&self, has_dictionary: bool, content: &mut Vec<u8>) {
+        let is_packed = self.is_packed() && has_dictionary;
+        put_sized(content, self.entity_ref().as_bytes());
+        content.extend(self.version.to_le_bytes());
+        content.extend(self.revision.to_le_bytes());
+        content.extend(self.message_length.to_le_bytes());
+        content.extend(u32::from(is_packed).to_le_bytes());
+        match is_packed {
+            true => put_sized(content, &self.bytes[self.ref_length as usize..]),
+            false => put_sized(content, &self.message()),
+        }
     }
 
     fn message(&self) -> Bytes {
@@ -138,6 +159,35 @@ impl Packer {
     pub fn repack(&self, stored: &Stored) -> Option<Stored> {
         let can = stored.dictionary.is_none() && self.has_dictionary() && stored.message_length() >= WORTH;
         can.then(|| self.pack(stored.entity_ref(), &stored.message(), stored.version, stored.revision))
+    }
+
+    /// The dictionary, if there is one.
+    pub(crate) fn dictionary(&self) -> Option<&[u8]> {
+        Some(&self.dictionary.get()?.as_ref()?.bytes)
+    }
+
+    /// Takes the dictionary of a snapshot, unless there is one already.
+    pub(crate) fn restore_dictionary(&self, bytes: Vec<u8>) {
+        self.dictionary.get_or_init(|| Some(Dictionary::new(bytes)));
+    }
+
+    /// Reads what [`Stored::save`] wrote.
+    pub(crate) fn restore(&self, cursor: &mut Cursor<'_>) -> std::io::Result<Stored> {
+        let entity_ref = cursor.text()?;
+        let (version, revision) = (cursor.i64()?, cursor.i64()?);
+        let (message_length, is_packed) = (cursor.u32()?, cursor.u32()? == 1);
+        let dictionary = self.dictionary.get().and_then(Option::as_ref).filter(|_| is_packed);
+        if is_packed && dictionary.is_none() {
+            return Err(damaged("an entity is packed, and there is no dictionary"));
+        }
+        Ok(Stored {
+            bytes: [entity_ref.as_bytes(), cursor.sized()?].concat().into(),
+            ref_length: entity_ref.len() as u32,
+            message_length,
+            version,
+            revision,
+            dictionary: dictionary.cloned(),
+        })
     }
 
     /// Whether there is a dictionary.

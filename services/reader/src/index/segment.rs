@@ -116,6 +116,11 @@ impl Segment {
         (matching.filter_map(|doc| self.stored(doc).cloned()).collect(), last)
     }
 
+    /// Every document's entity.
+    pub(crate) fn all(&self) -> Vec<Arc<Stored>> {
+        self.docs.iter().flatten().map(|doc| doc.stored.clone()).collect()
+    }
+
     /// A document's entity.
     pub fn stored(&self, doc: u16) -> Option<&Arc<Stored>> {
         Some(&self.docs.get(usize::from(doc))?.as_ref()?.stored)

@@ -6,6 +6,8 @@ mod index;
 mod list;
 mod memory;
 mod service;
+mod snapshot;
+mod traverse;
 mod watch;
 
 use std::time::SystemTime;

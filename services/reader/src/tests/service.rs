@@ -180,15 +180,9 @@ async fn a_reader_answers_when_it_has_caught_up_and_seen_a_watermark() {
 #[tokio::test]
 async fn what_is_not_served_says_so() {
     let served = Served::with([]).await;
-    let mut client = served.client();
-    let ancestry = client.get_ancestry(v1::GetAncestryRequest::default()).await.map(|_| ());
-    let request = v1::TraverseRelationsRequest::default();
-    let traverse = client.traverse_relations(request).await.map(|_| ());
-    for (answer, what) in [(ancestry, "GetAncestry"), (traverse, "TraverseRelations")] {
-        let status = answer.unwrap_err();
-        assert_eq!(status.code(), Code::Unimplemented);
-        assert_eq!(status.message(), format!("{what} is not served by this reader"));
-    }
+    let status = served.client().get_ancestry(v1::GetAncestryRequest::default()).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert_eq!(status.message(), "GetAncestry is not served by this reader");
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
 //! Where changes come in and watchers look: the log under its lock, and who is to be woken.
 
 use std::sync::{
-    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 
 use api::Error;
 use tokio::sync::watch;
 
-use super::Log;
+use super::{Log, token::ResumeToken};
+
+/// How long a token is used for the same place.
+const TOKEN_SECONDS: u64 = 10;
 
 /// How much is kept for watchers.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +39,8 @@ pub(crate) struct Hub {
     /// The position of the newest change, and how far in the stream the reader is; wakes the watchers.
     news: watch::Sender<(u64, u64)>,
     limits: Limits,
+    /// The token that was made last: watchers that are told the same change mostly need the same.
+    token: Mutex<Option<(ResumeToken, String)>>,
     watchers: AtomicUsize,
     told: AtomicU64,
     cut_off: AtomicU64,
@@ -54,6 +59,7 @@ impl Hub {
             log: RwLock::new(Log::new(limits)),
             news: watch::Sender::default(),
             limits,
+            token: Mutex::default(),
             watchers: AtomicUsize::new(0),
             told: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
@@ -79,6 +85,24 @@ impl Hub {
     /// Tells when there is anything new.
     pub fn follow(&self) -> watch::Receiver<(u64, u64)> {
         self.news.subscribe()
+    }
+
+    /// A token as text; its time may be some seconds off.
+    pub fn token(&self, wanted: ResumeToken) -> String {
+        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |known: &ResumeToken| {
+            known.mark == wanted.mark
+                && known.fingerprint == wanted.fingerprint
+                && known.at.abs_diff(wanted.at) < TOKEN_SECONDS
+        };
+        match &*last {
+            Some((known, text)) if is_same(known) => text.clone(),
+            _ => {
+                let text = wanted.encode();
+                *last = Some((wanted, text.clone()));
+                text
+            }
+        }
     }
 
     /// One more watcher; refused if there are too many.

@@ -41,6 +41,9 @@ pub(crate) struct Change {
     pub place: Option<Place>,
 }
 
+/// Sequence, version and ref of a change, as a snapshot has it.
+pub(crate) type Past<R> = (u64, i64, R);
+
 /// What is kept of an older change.
 #[derive(Debug)]
 pub(crate) struct Trace {
@@ -143,6 +146,27 @@ impl Log {
         if let Some(here) = &mut self.here {
             here.sequence = here.sequence.max(sequence);
         }
+    }
+
+    /// What a snapshot keeps, so that watchers can resume at a reader that begins with it: up to where changes are not all known, and
+    /// the traces of this stream. None: there is no place to resume from.
+    pub fn keep(&self) -> Option<(Place, u64, Vec<Past<Arc<str>>>)> {
+        let here = self.here.filter(|_| !self.replaying)?;
+        let of_here = |trace: &Trace| {
+            let at = trace.at.filter(|at| at.stream == here.stream)?;
+            Some((at.sequence, trace.version, trace.entity_ref.clone()))
+        };
+        Some((here, self.forgotten, self.traces.iter().filter_map(of_here).collect()))
+    }
+
+    /// Begins where a snapshot was.
+    pub fn restore(&mut self, place: Place, forgotten: u64, traces: Vec<Past<String>>) {
+        for (sequence, version, entity_ref) in traces {
+            self.here = Some(Place { sequence, ..place });
+            self.trace(entity_ref.into(), version);
+        }
+        self.here = Some(place);
+        self.forgotten = self.forgotten.max(forgotten);
     }
 
     /// Notes a change that was applied.

@@ -10,7 +10,8 @@ mod told;
 mod watcher;
 
 pub(crate) use hub::{Hub, Limits};
-pub(crate) use log::{Change, Log, Mark, Place};
+pub(crate) use log::{Change, Log, Mark, Past, Place};
+pub(crate) use token::LIFETIME as TOKEN_LIFETIME;
 pub(crate) use told::Told;
 pub(crate) use watcher::watch_entities;
 

@@ -236,7 +236,8 @@ impl Watcher {
         };
         // A reader that is behind does not know what became of deletions meanwhile.
         let at = SystemTime::now().checked_sub(self.state.behind()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let token = self.mark.map(|mark| ResumeToken::new(mark, self.selection.fingerprint(), at).encode());
+        let token = self.mark.map(|mark| ResumeToken::new(mark, self.selection.fingerprint(), at));
+        let token = token.map(|token| self.state.hub().token(token));
         Ok(v1::WatchEntitiesResponse { event: Some(event), resume_token: token.unwrap_or_default(), version })
     }
 

@@ -1,0 +1,137 @@
+//! From the stream into the state: one by one when up to date, worked out by several threads when much is to come.
+
+use bus::{Backoff, Bus, Followed, Follower, Stop};
+use futures::{FutureExt, StreamExt, stream::FuturesOrdered};
+use tokio::task::JoinHandle;
+
+use crate::{
+    Config, Error, snapshot,
+    state::{Ahead, State},
+};
+
+/// Messages that one thread works out at a time.
+const BATCH: usize = 256;
+/// Batches that are worked out or wait for their turn.
+const BATCHES: usize = 8;
+
+/// Follows until the stop; in a region, the mirror of the writing region's stream.
+///
+/// # Errors
+/// The mirror cannot be made: another stream stands in its way.
+pub(crate) async fn follow(bus: Bus, config: Config, state: State, stop: Stop) -> Result<(), Error> {
+    if let Some(origin) = config.mirror_of {
+        make_mirror(&bus, &origin, &stop).await?;
+    }
+    let mut follower = Follower::new(&bus);
+    if let Some(config) = config.snapshot {
+        let (file, loading) = (config.file.clone(), state.clone());
+        let head = tokio::task::spawn_blocking(move || snapshot::load(&file, &loading)).await?;
+        if let Some(head) = &head {
+            follower = Follower::resume(&bus, head.stream, head.sequence);
+        }
+        tokio::spawn(snapshot::keep(config, state.clone(), head.is_some(), stop.clone()));
+    }
+    let stopped = stop.stopped();
+    tokio::pin!(stopped);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut stopped => return Ok(()),
+            () = take_some(&mut follower, &state) => {}
+        }
+    }
+}
+
+/// Waits for a broker that is away, for ever.
+async fn make_mirror(bus: &Bus, origin: &str, stop: &Stop) -> Result<(), Error> {
+    let mut backoff = Backoff::default();
+    loop {
+        match bus::ensure_mirror(bus, origin, 1).await {
+            Ok(()) => return Ok(()),
+            Err(error) if !error.is_away() => return Err(error.into()),
+            Err(error) => tracing::debug!(%error, "the mirror is not made yet"),
+        }
+        if !stop.sleep(backoff.pause()).await {
+            return Ok(());
+        }
+    }
+}
+
+/// Waits for what comes next and takes it, with what comes at once behind it as long as the reader has not caught up.
+async fn take_some(follower: &mut Follower, state: &State) {
+    let first = heard(follower).await;
+    if state.has_caught_up() || !matches!(first.followed, Followed::Entity(_)) {
+        first.take(state);
+        return;
+    }
+    let mut running = FuturesOrdered::new();
+    let mut batch = vec![first];
+    loop {
+        let is_over = fill(follower, &mut batch);
+        if !batch.is_empty() {
+            running.push_back(work_out(state.clone(), std::mem::take(&mut batch)));
+        }
+        while is_over || running.len() >= BATCHES {
+            match running.next().await {
+                // A batch is lost only with the runtime.
+                Some(worked_out) => worked_out.into_iter().flatten().for_each(|worked_out| worked_out.take(state)),
+                None => return,
+            }
+        }
+    }
+}
+
+/// Fills a batch with what is here already; whether that was the last for now.
+fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
+    while batch.len() < BATCH {
+        match heard(follower).now_or_never() {
+            Some(heard) => {
+                let is_entity = matches!(heard.followed, Followed::Entity(_));
+                batch.push(heard);
+                // What is not an entity changes how those behind it are taken.
+                if !is_entity {
+                    return true;
+                }
+            }
+            None => return true,
+        }
+    }
+    false
+}
+
+fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<Ahead>>> {
+    tokio::task::spawn_blocking(move || {
+        let prepared = batch.into_iter().map(|Heard { followed, lag, sequence }| Heard {
+            followed: state.prepare(followed),
+            lag,
+            sequence,
+        });
+        prepared.collect()
+    })
+}
+
+/// What the follower was told, and where it was then.
+struct Heard<T> {
+    followed: T,
+    lag: u64,
+    sequence: u64,
+}
+
+async fn heard(follower: &mut Follower) -> Heard<Followed> {
+    let followed = follower.next().await;
+    Heard { followed, lag: follower.lag(), sequence: follower.sequence() }
+}
+
+impl Heard<Followed> {
+    fn take(self, state: &State) {
+        state.apply(self.followed, self.lag);
+        state.reach(self.sequence);
+    }
+}
+
+impl Heard<Ahead> {
+    fn take(self, state: &State) {
+        state.take(self.followed, self.lag);
+        state.reach(self.sequence);
+    }
+}

@@ -1,0 +1,103 @@
+//! What is reached over relations: both ways, each entity once at its least depth, within bounds.
+
+use api::v1::{self, Direction};
+use serde_json::json;
+use tonic::{Code, Status};
+
+use super::{Served, entity};
+
+/// `component:default/NAME` with relations, each a type and the name of its target.
+fn component(name: &str, relations: &[(&str, &str)]) -> bus::EntityMessage {
+    let entity_ref = |name: &str| format!("component:default/{name}");
+    let relation = |(of_type, target): &(&str, &str)| json!({"type": of_type, "targetRef": entity_ref(target)});
+    let mut message = entity(&entity_ref(name), 1, Some(json!({})));
+    let mut body: serde_json::Value = serde_json::from_slice(message.body.as_deref().unwrap()).unwrap();
+    body["relations"] = relations.iter().map(relation).collect();
+    message.body = Some(body.to_string().into());
+    message
+}
+
+/// a → b → d → a, a → c → d, c → gone; x → a by another type.
+async fn served() -> Served {
+    Served::with([
+        component("a", &[("dependsOn", "b"), ("dependsOn", "c")]),
+        component("b", &[("dependsOn", "d")]),
+        component("c", &[("dependsOn", "d"), ("dependsOn", "gone")]),
+        component("d", &[("dependsOn", "a")]),
+        component("x", &[("consumesApi", "a")]),
+    ])
+    .await
+}
+
+async fn traverse(
+    served: &Served,
+    request: v1::TraverseRelationsRequest,
+) -> Result<(Vec<String>, usize, bool), Status> {
+    let answer = served.client().traverse_relations(request).await?.into_inner();
+    let node = |node: &v1::traverse_relations_response::Node| {
+        let name = node.r#ref.strip_prefix("component:default/").unwrap_or(&node.r#ref);
+        format!("{name}{}{}", node.depth, if node.exists { "" } else { "?" })
+    };
+    Ok((answer.nodes.iter().map(node).collect(), answer.edges.len(), answer.truncated))
+}
+
+fn from(name: &str, types: &[&str], direction: Direction, max_depth: i32) -> v1::TraverseRelationsRequest {
+    v1::TraverseRelationsRequest {
+        r#ref: format!("component:{name}"),
+        relation_types: types.iter().map(|of_type| of_type.to_string()).collect(),
+        direction: direction.into(),
+        max_depth,
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn each_entity_comes_once_at_its_least_depth() {
+    let served = served().await;
+    let cases: [(v1::TraverseRelationsRequest, &[&str], usize); 8] = [
+        (from("a", &[], Direction::Unspecified, 0), &["a0", "b1", "c1"], 2),
+        (from("a", &[], Direction::Outgoing, 2), &["a0", "b1", "c1", "d2", "gone2?"], 5),
+        (from("a", &["DEPENDSON"], Direction::Outgoing, 9), &["a0", "b1", "c1", "d2", "gone2?"], 6),
+        (from("a", &["ownedBy"], Direction::Outgoing, 9), &["a0"], 0),
+        (from("a", &["dependsOn"], Direction::Incoming, 2), &["a0", "d1", "b2", "c2"], 3),
+        (from("a", &["dependsOn", "consumesApi"], Direction::Incoming, 1), &["a0", "d1", "x1"], 2),
+        (from("b", &["dependsOn"], Direction::Both, 1), &["b0", "d1", "a1"], 2),
+        (from("b", &["dependsOn"], Direction::Both, 2), &["b0", "d1", "a1", "c2"], 5),
+    ];
+    for (request, nodes, edges) in cases {
+        let found = traverse(&served, request.clone()).await.unwrap();
+        assert_eq!(found, (nodes.iter().map(|node| node.to_string()).collect(), edges, false), "{request:?}");
+    }
+}
+
+#[tokio::test]
+async fn bounds_are_kept_and_told() {
+    let served = served().await;
+    let all = from("a", &[], Direction::Outgoing, 9);
+    let limited = v1::TraverseRelationsRequest { limit: 2, ..all.clone() };
+    assert_eq!(traverse(&served, limited).await.unwrap(), (vec!["a0".into(), "b1".into()], 1, true));
+    let short = v1::TraverseRelationsRequest { budget: 3, ..all.clone() };
+    assert_eq!(traverse(&served, short).await.unwrap(), (["a0", "b1", "c1", "d2"].map(String::from).into(), 3, true));
+    let with =
+        v1::TraverseRelationsRequest { include_entities: true, fields: vec!["metadata.name".into()], ..all.clone() };
+    let answer = served.client().traverse_relations(with).await.unwrap().into_inner();
+    let name = |node: &v1::traverse_relations_response::Node| Some(node.entity.clone()?.metadata?.name);
+    let names: Vec<Option<String>> = answer.nodes.iter().map(name).collect();
+    assert_eq!(
+        names,
+        ["a", "b", "c", "d"].map(|name| Some(name.to_owned())).into_iter().chain([None]).collect::<Vec<_>>()
+    );
+    for (request, field) in [
+        (v1::TraverseRelationsRequest { limit: 10_001, ..all.clone() }, "limit"),
+        (v1::TraverseRelationsRequest { budget: -1, ..all.clone() }, "budget"),
+        (v1::TraverseRelationsRequest { max_depth: 101, ..all.clone() }, "max_depth"),
+        (v1::TraverseRelationsRequest { direction: 4, ..all.clone() }, "direction"),
+        (from("a", &[], Direction::Both, 1), "relation_types"),
+    ] {
+        let status = traverse(&served, request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(api::field_violations(&status)[0].0, field);
+    }
+    let status = traverse(&served, from("nobody", &[], Direction::Outgoing, 1)).await.unwrap_err();
+    assert_eq!(status.code(), Code::NotFound);
+}
