@@ -62,7 +62,12 @@ impl DocSet {
     pub fn insert(&mut self, doc: u16) -> bool {
         match self {
             DocSet::List(list) => {
-                let Err(place) = list.binary_search(&doc) else { return false };
+                let place = match list.last() {
+                    // What is put in while a segment fills comes in order.
+                    Some(last) if *last < doc => Err(list.len()),
+                    _ => list.binary_search(&doc),
+                };
+                let Err(place) = place else { return false };
                 if list.len() == LIST_LIMIT {
                     *self = bits_of(list);
                     return self.insert(doc);

@@ -18,6 +18,10 @@ use super::{
 };
 use crate::stored::Stored;
 
+/// The facets of Backstage's catalog pages.
+const FACETS: [&str; 6] =
+    ["kind", "spec.type", "spec.lifecycle", "metadata.tags", "metadata.namespace", "relations.ownedby"];
+
 /// Some of the documents, and all that is known about them.
 #[derive(Debug)]
 pub struct Segment {
@@ -156,15 +160,11 @@ impl Segment {
         })
     }
 
-    /// The words of some fields (lower-cased, sorted).
-    pub(super) fn tokens(&self, fields: &[String]) -> Arc<Tokens> {
-        self.views.tokens.get(fields.to_vec(), || {
+    /// The words of a key's values.
+    pub(super) fn tokens(&self, key: &str) -> Arc<Tokens> {
+        self.views.tokens.get(key.to_owned(), || {
             let mut tokens = Tokens::default();
-            for field in fields {
-                self.for_each_valued(field, |doc, values| {
-                    tokens.put(doc, values.iter().map(|value| &*value.lower));
-                });
-            }
+            self.for_each_valued(key, |doc, values| tokens.put(doc, lowers(values).into_iter()));
             tokens
         })
     }
@@ -180,9 +180,24 @@ impl Segment {
         held.map_or_else(Vec::new, |held| held.values(&self.dictionary, &Field::of(&self.dictionary, key)))
     }
 
-    /// Makes what every installation asks for, so that no call has to wait for it.
-    pub fn warm(&self) {
-        self.ref_order();
+    /// Builds one of the views that Backstage's own pages ask for, so that no call has to; false: there are no more.
+    pub fn warm(&self, step: usize) -> bool {
+        match step {
+            0 => drop(self.ref_order()),
+            1 => drop(self.order("metadata.name")),
+            2 => drop(self.tokens("metadata.name")),
+            3 => drop(self.tokens("metadata.title")),
+            step => match FACETS.get(step - 4) {
+                Some(key) => self.prepare_facet(key),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Makes that a facet can be counted at once.
+    pub fn prepare_facet(&self, key: &str) {
+        self.column(key);
     }
 
     /// Calls `each` with every document that has values under a key, and the values.
@@ -229,9 +244,8 @@ impl Segment {
                 order.put(doc, &lowers(&new));
             }
         });
-        self.views.tokens.each(|fields, tokens| {
-            let all = |held| fields.iter().flat_map(|field| values(held, field)).collect::<Vec<_>>();
-            let (old, new) = (all(old), all(new));
+        self.views.tokens.each(|key, tokens| {
+            let (old, new) = (values(old, key), values(new, key));
             if old != new {
                 tokens.clear(doc, lowers(&old).into_iter());
                 tokens.put(doc, lowers(&new).into_iter());
@@ -310,13 +324,16 @@ impl Doc {
 
     fn relations(&self, kind: &str) -> Vec<FieldValue<'static>> {
         let mut values: Vec<FieldValue<'static>> = Vec::new();
-        for (of_kind, target) in self.stored.relations() {
-            let lower = target.to_lowercase();
-            if of_kind.to_lowercase() == kind && is_searched(&lower) && !values.iter().any(|value| value.lower == lower)
-            {
-                values.push(FieldValue { lower: lower.into(), original: target.into() });
+        self.stored.for_each_relation(|of_kind, target| {
+            // Most are of another kind, and most kinds are ASCII.
+            if !of_kind.eq_ignore_ascii_case(kind) && of_kind.to_lowercase() != kind {
+                return;
             }
-        }
+            let lower = target.to_lowercase();
+            if is_searched(&lower) && !values.iter().any(|value| value.lower == lower) {
+                values.push(FieldValue { lower: lower.into(), original: target.to_owned().into() });
+            }
+        });
         values
     }
 }
