@@ -162,7 +162,7 @@ impl Segment {
 
     fn holds(&self, doc: u16, text: &TextQuery) -> bool {
         if text.fields().is_empty() {
-            let terms = self.rows(doc).iter().filter_map(|row| self.dictionary.term_of(*row));
+            let terms = self.rows(doc).filter_map(|row| self.dictionary.term_of(row));
             return terms.filter_map(|term| self.dictionary.value(term)).any(|value| text.matches(value));
         }
         let values = text.fields().iter().flat_map(|field| self.values(doc, field));

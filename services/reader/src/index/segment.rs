@@ -5,14 +5,15 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use catalog::search::{FlatRows, MAX_VALUE_LENGTH};
+use catalog::search::{FlatRows, MAX_VALUE_LENGTH, SearchRow};
 
 use super::{
     column::Column,
-    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId},
+    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId, is_hidden},
     doc_set::{DocSet, SEGMENT_DOCS},
     evaluate::Query,
     order::{Order, TextOrder},
+    rows::Rows,
     tokens::Tokens,
     views::Views,
 };
@@ -36,7 +37,7 @@ pub struct Segment {
 #[derive(Debug)]
 struct Doc {
     stored: Arc<Stored>,
-    rows: Box<[RowId]>,
+    rows: Rows,
 }
 
 impl Segment {
@@ -68,9 +69,8 @@ impl Segment {
     pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &FlatRows) {
         let mut rows = self.dictionary.intern(rows);
         rows.sort_unstable();
-        let rows = rows.into_boxed_slice();
         let before = self.docs[usize::from(doc)].take();
-        let new = Doc { stored, rows };
+        let new = Doc { stored, rows: Rows::of_sorted(&rows) };
         if before.is_none() {
             self.views.refs.each(|(), order| {
                 let place = order.find(new.stored.entity_ref(), |id| entity_ref(&self.docs, id));
@@ -126,9 +126,9 @@ impl Segment {
     }
 
     /// A document's rows, sorted.
-    pub fn rows(&self, doc: u16) -> &[RowId] {
+    pub fn rows(&self, doc: u16) -> impl Iterator<Item = RowId> {
         let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
-        held.map_or(&[], |held| &held.rows)
+        held.into_iter().flat_map(|held| held.rows.iter())
     }
 
     /// A key's values by document, for facets.
@@ -219,7 +219,7 @@ impl Segment {
         if !self.views.are_empty() {
             self.change_views(doc, before.as_ref(), after.as_ref());
         }
-        let rows = |held: &Option<Doc>| held.as_ref().map_or(&[] as &[RowId], |held| &held.rows).to_vec();
+        let rows = |held: &Option<Doc>| held.iter().flat_map(|held| held.rows.iter()).collect::<Vec<_>>();
         self.change_rows(doc, &rows(&before), &rows(&after));
         self.docs[usize::from(doc)] = after;
     }
@@ -308,18 +308,28 @@ impl Doc {
         if let Some(kind) = field.key.strip_prefix(RELATIONS) {
             return self.relations(kind);
         }
+        if is_hidden(field.key) {
+            return self.hidden(field.key);
+        }
         let mut values = Vec::new();
-        for row in &self.rows {
-            if Some(*row) == field.true_row {
+        for row in self.rows.iter() {
+            if Some(row) == field.true_row {
                 values.push(FieldValue { lower: TRUE.into(), original: TRUE.into() });
-            } else if let Some(term) = dictionary.term_of(*row)
+            } else if let Some(term) = dictionary.term_of(row)
                 && Some(dictionary.key_of(term)) == field.id
-                && let (Some(lower), Some(original)) = (dictionary.value(term), dictionary.original(*row))
+                && let (Some(lower), Some(original)) = (dictionary.value(term), dictionary.original(row))
             {
                 values.push(FieldValue { lower: lower.into(), original: original.into() });
             }
         }
         values
+    }
+
+    /// From the entity's rows, worked out anew: nobody asks for many.
+    fn hidden(&self, key: &str) -> Vec<FieldValue<'static>> {
+        let rows = self.stored.search_rows().into_iter().filter(|row| row.key == key);
+        let value = |row: SearchRow| Some(FieldValue { lower: row.value?.into(), original: row.original?.into() });
+        rows.filter_map(value).collect()
     }
 
     fn relations(&self, kind: &str) -> Vec<FieldValue<'static>> {
