@@ -16,11 +16,7 @@ use std::{
 
 use api::{EncodedEntity, v1};
 use catalog::search::{SearchRow, search_rows};
-use prost::{
-    Message,
-    bytes::Bytes,
-    encoding::{self, WireType},
-};
+use prost::{Message, bytes::Bytes};
 use serde_json::{Map, Value};
 
 /// Bytes of the dictionary.
@@ -149,6 +145,7 @@ const RELATION: u32 = 9;
 
 /// The tags and contents of a message's fields that are texts or messages.
 fn fields(mut message: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
+    use prost::encoding::{self, WireType};
     std::iter::from_fn(move || {
         while !message.is_empty() {
             let (tag, wire_type) = encoding::decode_key(&mut message).ok()?;
