@@ -1,11 +1,13 @@
 //! The read contract: code generated from proto/, conversions between entities and messages, the status table.
 
+mod encode;
 mod encoded;
 mod entity;
 mod fields;
 mod status;
 mod structs;
 
+pub use encode::encode_entity;
 pub use encoded::EncodedEntity;
 pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};
 pub use fields::Fields;

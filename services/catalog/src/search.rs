@@ -78,6 +78,17 @@ impl FlatRows {
         rows
     }
 
+    /// Adds a row that was one of some [`FlatRows`] before.
+    pub fn add(&mut self, row: FlatRow<'_>) {
+        let start = self.text.len();
+        self.text.push_str(row.key);
+        let key = self.text.len();
+        self.text.push_str(row.value.unwrap_or_default());
+        let value = row.value.map(|_| self.text.len());
+        self.text.push_str(row.original.filter(|_| row.original != row.value).unwrap_or_default());
+        self.rows.push(Span { start, key, value, original: self.text.len() });
+    }
+
     /// How many rows there are, repeated ones included.
     pub fn len(&self) -> usize {
         self.rows.len()
@@ -323,6 +334,16 @@ mod tests {
             .filter(|row| !row.starts_with("metadata.name") && !row.starts_with("metadata.uid"))
             .collect();
         assert_eq!(rows, expected, "{entity}");
+    }
+
+    #[test]
+    fn rows_are_added_as_they_were() {
+        let entity = json!({"kind": "Component", "spec": {"a": "", "b": null, "c": "X", "d": ["Ä"]}});
+        let rows = FlatRows::of(entity.as_object().expect("an object"));
+        let mut again = FlatRows::default();
+        rows.iter().for_each(|row| again.add(row));
+        assert!(again.iter().eq(rows.iter()));
+        assert_eq!(again.len(), 10);
     }
 
     #[test]

@@ -53,7 +53,7 @@ fn main() {
     println!("{:.1?} of each to work it out, without a lock", preparing / count as u32);
     let started = Instant::now();
     memory.warm();
-    println!("order of refs built in {:.2?}", started.elapsed());
+    println!("the usual views built in {:.2?}; {} MiB", started.elapsed(), (resident() - idle) >> 20);
     ask_all(&memory, &refs);
     println!("{} MiB with the views of these questions", (resident() - idle) >> 20);
     stream(&memory);

@@ -23,6 +23,11 @@ pub(crate) async fn get_facets(state: &State, request: &v1::GetFacetsRequest) ->
     let mut facets: Vec<Facet> = keys.iter().map(|_| Facet::default()).collect();
     let mut pace = Pace::new();
     for segment in state.memory().segments() {
+        for key in &keys {
+            // The first time this takes a while.
+            read(&segment).prepare_facet(key);
+            pace.breathe().await;
+        }
         {
             let segment = read(&segment);
             let docs = (!query.is_everything()).then(|| segment.matching(&query));

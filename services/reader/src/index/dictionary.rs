@@ -1,8 +1,8 @@
 //! The dictionary of one segment: each search row (a key and a value) once, under a number, with the documents that have it.
 //!
 //! A *term* is a key and a lower-cased value, or a key and no value (null, or longer than 200 characters): filters ask for terms. A value that the source wrote in
-//! another case is a *spelling* of its term: facets show spellings. Relations, and rows whose value is `true` (each string in a list has one, `metadata.tags.java`),
-//! are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
+//! another case is a *spelling* of its term: facets show spellings. Relations, the uid, the origin location, and rows whose value is `true` (each string in a list has
+//! one, `metadata.tags.java`), are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
 //! documents, and what they say stands in the entity's other rows or in its relations. A *row* is the number of either of the three.
 
 use std::collections::HashSet;
@@ -23,6 +23,8 @@ const NUMBER: u32 = HIDDEN - 1;
 
 /// What the keys of relations begin with.
 pub const RELATIONS: &str = "relations.";
+/// Other keys whose values are hidden: nearly every entity has its own, and what they say is searched for by nobody or stands under another key.
+const HIDDEN_KEYS: [&str; 2] = ["metadata.uid", "metadata.annotations.backstage.io/managed-by-origin-location"];
 /// The value of rows that are hidden, whatever their key.
 pub const TRUE: &str = "true";
 
@@ -172,7 +174,7 @@ impl Dictionary {
             if value == Some(TRUE) && !true_keys.insert(key) {
                 continue;
             }
-            if value.is_some() && key.starts_with(RELATIONS) {
+            if value.is_some() && is_hidden(key) {
                 for row in [self.intern_hidden(hidden_hash(key, None)), self.intern_hidden(hidden_hash(key, value))] {
                     numbers.push((row.0, place, row));
                 }
@@ -331,6 +333,23 @@ impl Dictionary {
             forget(&mut self.hidden_table, hidden.hash(), id);
         }
     }
+}
+
+impl RowId {
+    /// As a number, in the same order.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
+    /// The row of a number.
+    pub fn of_number(number: u32) -> RowId {
+        RowId(number)
+    }
+}
+
+/// Whether the values of a key are hidden.
+pub fn is_hidden(key: &str) -> bool {
+    key.starts_with(RELATIONS) || HIDDEN_KEYS.contains(&key)
 }
 
 impl Hidden {

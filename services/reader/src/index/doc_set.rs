@@ -8,18 +8,24 @@ const LIST_LIMIT: usize = 4096;
 /// A bitmap that shrinks to this becomes a list again; lower than [`LIST_LIMIT`], so that one document more or less does not turn it over.
 const LIST_AGAIN: u32 = 2048;
 
+/// The largest set that stands in the enum itself, which it makes no larger.
+const FEW: usize = 11;
+
 /// A set of document numbers.
 #[derive(Clone, Debug)]
 pub enum DocSet {
-    /// Sorted, each once.
-    List(Vec<u16>),
+    /// Sorted, each once; how many of the places are taken.
+    Few(u8, [u16; FEW]),
+    /// Sorted, each once. Boxed, because there are millions of sets and few are as large.
+    #[allow(clippy::box_collection, reason = "a set is eight bytes smaller so")]
+    List(Box<Vec<u16>>),
     /// One bit a document, and how many are set.
     Bits(Box<[u64; WORDS]>, u32),
 }
 
 impl Default for DocSet {
     fn default() -> DocSet {
-        DocSet::List(Vec::new())
+        DocSet::Few(0, [0; FEW])
     }
 }
 
@@ -32,7 +38,7 @@ impl DocSet {
     /// The same set, as a list if it is small.
     pub fn shrunk(self) -> DocSet {
         match self.len() <= LIST_AGAIN as usize && matches!(self, DocSet::Bits(..)) {
-            true => DocSet::List(self.iter().collect()),
+            true => DocSet::of_sorted(self.iter().collect()),
             false => self,
         }
     }
@@ -40,6 +46,7 @@ impl DocSet {
     /// How many documents it has.
     pub fn len(&self) -> usize {
         match self {
+            DocSet::Few(len, _) => usize::from(*len),
             DocSet::List(list) => list.len(),
             DocSet::Bits(_, len) => *len as usize,
         }
@@ -53,6 +60,7 @@ impl DocSet {
     /// Whether it has this one.
     pub fn contains(&self, doc: u16) -> bool {
         match self {
+            DocSet::Few(len, docs) => docs[..usize::from(*len)].contains(&doc),
             DocSet::List(list) => list.binary_search(&doc).is_ok(),
             DocSet::Bits(words, _) => words[usize::from(doc) / 64] >> (doc % 64) & 1 == 1,
         }
@@ -61,15 +69,33 @@ impl DocSet {
     /// Adds one; whether it was not there.
     pub fn insert(&mut self, doc: u16) -> bool {
         match self {
+            DocSet::Few(len, docs) => {
+                let Err(place) = docs[..usize::from(*len)].binary_search(&doc) else { return false };
+                if usize::from(*len) == FEW {
+                    let mut list = docs.to_vec();
+                    list.insert(place, doc);
+                    *self = DocSet::List(Box::new(list));
+                    return true;
+                }
+                docs.copy_within(place..usize::from(*len), place + 1);
+                docs[place] = doc;
+                *len += 1;
+                true
+            }
             DocSet::List(list) => {
-                let Err(place) = list.binary_search(&doc) else { return false };
+                let place = match list.last() {
+                    // What is put in while a segment fills comes in order.
+                    Some(last) if *last < doc => Err(list.len()),
+                    _ => list.binary_search(&doc),
+                };
+                let Err(place) = place else { return false };
                 if list.len() == LIST_LIMIT {
                     *self = bits_of(list);
                     return self.insert(doc);
                 }
-                // Most sets stay tiny: growth by doubling from four would waste more than it saves.
+                // Most lists stay short: growth by doubling would waste more than it saves.
                 if list.len() == list.capacity() {
-                    list.reserve_exact((list.len() / 4).max(1));
+                    list.reserve_exact(list.len() / 4);
                 }
                 list.insert(place, doc);
                 true
@@ -87,9 +113,18 @@ impl DocSet {
     /// Takes one out; whether it was there.
     pub fn remove(&mut self, doc: u16) -> bool {
         match self {
+            DocSet::Few(len, docs) => {
+                let Ok(place) = docs[..usize::from(*len)].binary_search(&doc) else { return false };
+                docs.copy_within(place + 1..usize::from(*len), place);
+                *len -= 1;
+                true
+            }
             DocSet::List(list) => {
                 let Ok(place) = list.binary_search(&doc) else { return false };
                 list.remove(place);
+                if list.len() <= FEW / 2 {
+                    *self = DocSet::of_sorted(std::mem::take(list));
+                }
                 true
             }
             DocSet::Bits(words, len) => {
@@ -98,7 +133,7 @@ impl DocSet {
                 *word &= !bit;
                 *len -= u32::from(was_there);
                 if *len <= LIST_AGAIN {
-                    *self = DocSet::List(self.iter().collect());
+                    *self = DocSet::of_sorted(self.iter().collect());
                 }
                 was_there
             }
@@ -107,57 +142,59 @@ impl DocSet {
 
     /// The documents in rising order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
-        match self {
-            DocSet::List(list) => Box::new(list.iter().copied()),
-            DocSet::Bits(words, _) => Box::new(words.iter().enumerate().flat_map(|(place, word)| {
-                let mut left = *word;
-                std::iter::from_fn(move || {
-                    let bit = (left != 0).then(|| left.trailing_zeros())?;
-                    left &= left - 1;
-                    Some((place * 64) as u16 + bit as u16)
-                })
-            })),
-        }
+        let words: &[u64] = match self {
+            DocSet::Bits(words, _) => words.as_slice(),
+            _ => return Box::new(self.list().unwrap_or_default().iter().copied()),
+        };
+        Box::new(words.iter().enumerate().flat_map(|(place, word)| {
+            let mut left = *word;
+            std::iter::from_fn(move || {
+                let bit = (left != 0).then(|| left.trailing_zeros())?;
+                left &= left - 1;
+                Some((place * 64) as u16 + bit as u16)
+            })
+        }))
     }
 
     /// Calls `each` with every document in rising order; quicker than [`DocSet::iter`].
     pub fn for_each(&self, mut each: impl FnMut(u16)) {
-        match self {
-            DocSet::List(list) => list.iter().for_each(|doc| each(*doc)),
-            DocSet::Bits(words, _) => {
-                for (place, word) in words.iter().enumerate() {
-                    let mut left = *word;
-                    while left != 0 {
-                        each((place * 64) as u16 + left.trailing_zeros() as u16);
-                        left &= left - 1;
-                    }
-                }
+        if let Some(list) = self.list() {
+            return list.iter().for_each(|doc| each(*doc));
+        }
+        let DocSet::Bits(words, _) = self else { return };
+        for (place, word) in words.iter().enumerate() {
+            let mut left = *word;
+            while left != 0 {
+                each((place * 64) as u16 + left.trailing_zeros() as u16);
+                left &= left - 1;
             }
         }
     }
 
     /// What both have.
     pub fn and(&self, other: &DocSet) -> DocSet {
+        let within = |small: &[u16], large: &DocSet| {
+            DocSet::of_sorted(small.iter().copied().filter(|doc| large.contains(*doc)).collect())
+        };
         match (self, other) {
             (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & two),
-            (DocSet::List(small), large) | (large, DocSet::List(small)) => {
-                DocSet::List(small.iter().copied().filter(|doc| large.contains(*doc)).collect())
-            }
+            (DocSet::Bits(..), _) => within(other.list().unwrap_or_default(), self),
+            _ => within(self.list().unwrap_or_default(), other),
         }
     }
 
     /// What this has and the other has not.
     pub fn and_not(&self, other: &DocSet) -> DocSet {
+        if let Some(list) = self.list() {
+            return DocSet::of_sorted(list.iter().copied().filter(|doc| !other.contains(*doc)).collect());
+        }
         match (self, other) {
             (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & !two),
-            (DocSet::List(list), other) => {
-                DocSet::List(list.iter().copied().filter(|doc| !other.contains(*doc)).collect())
-            }
-            (DocSet::Bits(..), DocSet::List(list)) => {
+            _ => {
                 let mut rest = self.clone();
-                for doc in list {
-                    rest.remove(*doc);
-                }
+                other.for_each(|doc| {
+                    rest.remove(doc);
+                });
                 rest
             }
         }
@@ -165,24 +202,48 @@ impl DocSet {
 
     /// Adds everything that the other has.
     pub fn add(&mut self, other: &DocSet) {
-        match (&mut *self, other) {
-            (DocSet::Bits(words, len), DocSet::Bits(others, _)) => {
-                words.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other);
-                *len = count(words);
-            }
-            (DocSet::Bits(..), DocSet::List(list)) => list.iter().for_each(|doc| {
-                self.insert(*doc);
-            }),
-            (DocSet::List(list), DocSet::List(others)) if list.len() + others.len() <= LIST_LIMIT => {
-                list.extend_from_slice(others);
+        if let (DocSet::Bits(words, len), DocSet::Bits(others, _)) = (&mut *self, other) {
+            words.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other);
+            *len = count(words);
+            return;
+        }
+        match (self.list(), other.list()) {
+            (Some(list), Some(others)) if list.len() + others.len() <= LIST_LIMIT => {
+                let mut both = [list, others].concat();
                 // Two runs that are sorted already: a stable sort merges them.
-                list.sort();
-                list.dedup();
+                both.sort();
+                both.dedup();
+                *self = DocSet::of_sorted(both);
             }
-            (DocSet::List(list), _) => {
+            (Some(list), _) => {
                 *self = bits_of(list);
                 self.add(other);
             }
+            (None, _) => other.for_each(|doc| {
+                self.insert(doc);
+            }),
+        }
+    }
+
+    /// The set of these documents, which are sorted, each once.
+    fn of_sorted(list: Vec<u16>) -> DocSet {
+        match list.len() {
+            len @ 0..=FEW => {
+                let mut docs = [0; FEW];
+                docs[..len].copy_from_slice(&list);
+                DocSet::Few(len as u8, docs)
+            }
+            0..=LIST_LIMIT => DocSet::List(Box::new(list)),
+            _ => bits_of(&list),
+        }
+    }
+
+    /// The documents, unless they are a bitmap.
+    fn list(&self) -> Option<&[u16]> {
+        match self {
+            DocSet::Few(len, docs) => Some(&docs[..usize::from(*len)]),
+            DocSet::List(list) => Some(list),
+            DocSet::Bits(..) => None,
         }
     }
 }
@@ -243,6 +304,11 @@ mod tests {
             (any::<u16>(), 1..9_u16, 0..20_000_u16)
                 .prop_map(|(from, step, count)| (0..count).map(|n| from.wrapping_add(n.wrapping_mul(step))).collect()),
         ]
+    }
+
+    #[test]
+    fn a_set_is_small() {
+        assert_eq!(size_of::<DocSet>(), 24);
     }
 
     proptest! {

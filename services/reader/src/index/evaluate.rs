@@ -128,11 +128,13 @@ impl Segment {
     }
 
     fn holding_in_fields(&self, text: &TextQuery, docs: &DocSet) -> DocSet {
-        let tokens = self.tokens(text.fields());
         let mut candidates: Option<DocSet> = None;
         for word in words(text.pattern()) {
-            let having = tokens.search(word);
-            candidates = Some(candidates.as_ref().unwrap_or(docs).and(&having));
+            let mut having = DocSet::empty_bits();
+            for field in text.fields() {
+                self.tokens(field).search(word, &mut having);
+            }
+            candidates = Some(candidates.as_ref().unwrap_or(docs).and(&having.shrunk()));
         }
         match candidates {
             Some(candidates) if text.is_word() => candidates,
@@ -160,7 +162,7 @@ impl Segment {
 
     fn holds(&self, doc: u16, text: &TextQuery) -> bool {
         if text.fields().is_empty() {
-            let terms = self.rows(doc).iter().filter_map(|row| self.dictionary.term_of(*row));
+            let terms = self.rows(doc).filter_map(|row| self.dictionary.term_of(row));
             return terms.filter_map(|term| self.dictionary.value(term)).any(|value| text.matches(value));
         }
         let values = text.fields().iter().flat_map(|field| self.values(doc, field));

@@ -12,6 +12,7 @@ mod facets;
 mod order;
 mod page;
 mod postings;
+mod rows;
 mod segment;
 mod slab;
 mod text;

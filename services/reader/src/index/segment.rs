@@ -5,18 +5,23 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use catalog::search::{FlatRows, MAX_VALUE_LENGTH};
+use catalog::search::{FlatRows, MAX_VALUE_LENGTH, SearchRow};
 
 use super::{
     column::Column,
-    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId},
+    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId, is_hidden},
     doc_set::{DocSet, SEGMENT_DOCS},
     evaluate::Query,
     order::{Order, TextOrder},
+    rows::Rows,
     tokens::Tokens,
     views::Views,
 };
 use crate::stored::Stored;
+
+/// The facets of Backstage's catalog pages.
+const FACETS: [&str; 6] =
+    ["kind", "spec.type", "spec.lifecycle", "metadata.tags", "metadata.namespace", "relations.ownedby"];
 
 /// Some of the documents, and all that is known about them.
 #[derive(Debug)]
@@ -32,7 +37,7 @@ pub struct Segment {
 #[derive(Debug)]
 struct Doc {
     stored: Arc<Stored>,
-    rows: Box<[RowId]>,
+    rows: Rows,
 }
 
 impl Segment {
@@ -64,9 +69,8 @@ impl Segment {
     pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &FlatRows) {
         let mut rows = self.dictionary.intern(rows);
         rows.sort_unstable();
-        let rows = rows.into_boxed_slice();
         let before = self.docs[usize::from(doc)].take();
-        let new = Doc { stored, rows };
+        let new = Doc { stored, rows: Rows::of_sorted(&rows) };
         if before.is_none() {
             self.views.refs.each(|(), order| {
                 let place = order.find(new.stored.entity_ref(), |id| entity_ref(&self.docs, id));
@@ -127,9 +131,9 @@ impl Segment {
     }
 
     /// A document's rows, sorted.
-    pub fn rows(&self, doc: u16) -> &[RowId] {
+    pub fn rows(&self, doc: u16) -> impl Iterator<Item = RowId> {
         let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
-        held.map_or(&[], |held| &held.rows)
+        held.into_iter().flat_map(|held| held.rows.iter())
     }
 
     /// A key's values by document, for facets.
@@ -161,15 +165,11 @@ impl Segment {
         })
     }
 
-    /// The words of some fields (lower-cased, sorted).
-    pub(super) fn tokens(&self, fields: &[String]) -> Arc<Tokens> {
-        self.views.tokens.get(fields.to_vec(), || {
+    /// The words of a key's values.
+    pub(super) fn tokens(&self, key: &str) -> Arc<Tokens> {
+        self.views.tokens.get(key.to_owned(), || {
             let mut tokens = Tokens::default();
-            for field in fields {
-                self.for_each_valued(field, |doc, values| {
-                    tokens.put(doc, values.iter().map(|value| &*value.lower));
-                });
-            }
+            self.for_each_valued(key, |doc, values| tokens.put(doc, lowers(values).into_iter()));
             tokens
         })
     }
@@ -185,9 +185,24 @@ impl Segment {
         held.map_or_else(Vec::new, |held| held.values(&self.dictionary, &Field::of(&self.dictionary, key)))
     }
 
-    /// Makes what every installation asks for, so that no call has to wait for it.
-    pub fn warm(&self) {
-        self.ref_order();
+    /// Builds one of the views that Backstage's own pages ask for, so that no call has to; false: there are no more.
+    pub fn warm(&self, step: usize) -> bool {
+        match step {
+            0 => drop(self.ref_order()),
+            1 => drop(self.order("metadata.name")),
+            2 => drop(self.tokens("metadata.name")),
+            3 => drop(self.tokens("metadata.title")),
+            step => match FACETS.get(step - 4) {
+                Some(key) => self.prepare_facet(key),
+                None => return false,
+            },
+        }
+        true
+    }
+
+    /// Makes that a facet can be counted at once.
+    pub fn prepare_facet(&self, key: &str) {
+        self.column(key);
     }
 
     /// Calls `each` with every document that has values under a key, and the values.
@@ -209,7 +224,7 @@ impl Segment {
         if !self.views.are_empty() {
             self.change_views(doc, before.as_ref(), after.as_ref());
         }
-        let rows = |held: &Option<Doc>| held.as_ref().map_or(&[] as &[RowId], |held| &held.rows).to_vec();
+        let rows = |held: &Option<Doc>| held.iter().flat_map(|held| held.rows.iter()).collect::<Vec<_>>();
         self.change_rows(doc, &rows(&before), &rows(&after));
         self.docs[usize::from(doc)] = after;
     }
@@ -234,9 +249,8 @@ impl Segment {
                 order.put(doc, &lowers(&new));
             }
         });
-        self.views.tokens.each(|fields, tokens| {
-            let all = |held| fields.iter().flat_map(|field| values(held, field)).collect::<Vec<_>>();
-            let (old, new) = (all(old), all(new));
+        self.views.tokens.each(|key, tokens| {
+            let (old, new) = (values(old, key), values(new, key));
             if old != new {
                 tokens.clear(doc, lowers(&old).into_iter());
                 tokens.put(doc, lowers(&new).into_iter());
@@ -299,13 +313,16 @@ impl Doc {
         if let Some(kind) = field.key.strip_prefix(RELATIONS) {
             return self.relations(kind);
         }
+        if is_hidden(field.key) {
+            return self.hidden(field.key);
+        }
         let mut values = Vec::new();
-        for row in &self.rows {
-            if Some(*row) == field.true_row {
+        for row in self.rows.iter() {
+            if Some(row) == field.true_row {
                 values.push(FieldValue { lower: TRUE.into(), original: TRUE.into() });
-            } else if let Some(term) = dictionary.term_of(*row)
+            } else if let Some(term) = dictionary.term_of(row)
                 && Some(dictionary.key_of(term)) == field.id
-                && let (Some(lower), Some(original)) = (dictionary.value(term), dictionary.original(*row))
+                && let (Some(lower), Some(original)) = (dictionary.value(term), dictionary.original(row))
             {
                 values.push(FieldValue { lower: lower.into(), original: original.into() });
             }
@@ -313,15 +330,25 @@ impl Doc {
         values
     }
 
+    /// From the entity's rows, worked out anew: nobody asks for many.
+    fn hidden(&self, key: &str) -> Vec<FieldValue<'static>> {
+        let rows = self.stored.search_rows().into_iter().filter(|row| row.key == key);
+        let value = |row: SearchRow| Some(FieldValue { lower: row.value?.into(), original: row.original?.into() });
+        rows.filter_map(value).collect()
+    }
+
     fn relations(&self, kind: &str) -> Vec<FieldValue<'static>> {
         let mut values: Vec<FieldValue<'static>> = Vec::new();
-        for (of_kind, target) in self.stored.relations() {
-            let lower = target.to_lowercase();
-            if of_kind.to_lowercase() == kind && is_searched(&lower) && !values.iter().any(|value| value.lower == lower)
-            {
-                values.push(FieldValue { lower: lower.into(), original: target.into() });
+        self.stored.for_each_relation(|of_kind, target| {
+            // Most are of another kind, and most kinds are ASCII.
+            if !of_kind.eq_ignore_ascii_case(kind) && of_kind.to_lowercase() != kind {
+                return;
             }
-        }
+            let lower = target.to_lowercase();
+            if is_searched(&lower) && !values.iter().any(|value| value.lower == lower) {
+                values.push(FieldValue { lower: lower.into(), original: target.to_owned().into() });
+            }
+        });
         values
     }
 }

@@ -1,4 +1,4 @@
-//! Full text over some fields: the words of their values, each once, with the documents that have it.
+//! Full text over one field: the words of its values, each once, with the documents that have it.
 //!
 //! A search for letters and digits alone can match only inside a word, so the words that hold it, and their documents, are the exact answer: a word in 300,000
 //! documents costs some bitmaps, not 300,000 comparisons. Anything else (spaces, hyphens, wildcards) is narrowed down by its words, and the values are compared.
@@ -13,7 +13,7 @@ use super::{
     texts::{TextId, Texts},
 };
 
-/// The words of some fields' values in one segment.
+/// The words of one field's values in one segment.
 #[derive(Debug, Default)]
 pub struct Tokens {
     words: Slab<Word>,
@@ -55,11 +55,9 @@ impl Tokens {
         }
     }
 
-    /// The documents that have a word which holds this part.
-    pub fn search(&self, part: &str) -> DocSet {
-        let mut docs = DocSet::empty_bits();
-        self.texts.search(part, |word| self.postings.get(self.words[word].docs).add_to(&mut docs));
-        docs.shrunk()
+    /// Adds the documents that have a word which holds this part.
+    pub fn search(&self, part: &str, docs: &mut DocSet) {
+        self.texts.search(part, |word| self.postings.get(self.words[word].docs).add_to(docs));
     }
 
     fn find(&self, word: &str) -> Option<u32> {

@@ -15,8 +15,8 @@ use super::{
 const COLUMNS: usize = 32;
 /// Orders that a segment keeps: at most 1 MiB each.
 const ORDERS: usize = 8;
-/// Sets of full-text fields that a segment keeps: some MiB each.
-const TOKENS: usize = 4;
+/// Full-text fields that a segment keeps: some MiB each.
+const TOKENS: usize = 8;
 
 /// The views of one segment.
 #[derive(Debug)]
@@ -25,8 +25,8 @@ pub struct Views {
     pub columns: Cache<String, Column>,
     /// By the key.
     pub orders: Cache<String, TextOrder>,
-    /// By the fields, lower-cased and sorted.
-    pub tokens: Cache<Vec<String>, Tokens>,
+    /// By the key.
+    pub tokens: Cache<String, Tokens>,
     /// The order of the entities' refs.
     pub refs: Cache<(), Order>,
 }

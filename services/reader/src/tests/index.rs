@@ -15,7 +15,8 @@ use crate::{
 
 /// Documents of a segment, so that a few entities fill several.
 const SEGMENT: usize = 5;
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
+    "metadata.uid",
     "kind",
     "spec.a",
     "spec.b",
@@ -126,7 +127,11 @@ fn naive_matches(query: &Query, rows: &[SearchRow]) -> bool {
     let holds = |text: &TextQuery| {
         // Without fields, what names other entities and what is only `true` is not searched.
         let is_searched = |row: &&SearchRow| match text.fields().is_empty() {
-            true => !row.key.starts_with("relations.") && row.original.as_deref() != Some("true"),
+            true => {
+                !row.key.starts_with("relations.")
+                    && row.key != "metadata.uid"
+                    && row.original.as_deref() != Some("true")
+            }
             false => text.fields().contains(&row.key),
         };
         rows.iter().filter(is_searched).filter_map(|row| row.value.as_deref()).any(|value| text.matches(value))

@@ -1,0 +1,217 @@
+//! A stitched entity's JSON straight to its encoded message: the bytes that [`entity_from_map`](crate::entity_from_map) and prost come to, without the
+//! message in between (measured: 2.5 µs an entity instead of 8). Which field takes what is the same rule; a property test compares the two.
+
+use serde_json::{Map, Value};
+
+use crate::{Error, entity};
+
+/// Bytes that the message of an ordinary entity needs.
+const ROOM: usize = 2048;
+/// Wire types of protobuf.
+const VARINT: u8 = 0;
+const DOUBLE: u8 = 1;
+const SIZED: u8 = 2;
+
+/// The entity's ref and its encoded [`v1::Entity`](crate::v1::Entity); `revision` is what came beside the JSON.
+///
+/// # Errors
+/// Those of [`entity_from_map`](crate::entity_from_map).
+pub fn encode_entity(json: &Map<String, Value>, revision: i64) -> Result<(String, Vec<u8>), Error> {
+    let entity_ref = entity::checked_ref(json)?;
+    let mut out = Vec::with_capacity(ROOM);
+    let metadata = json.get("metadata").and_then(Value::as_object);
+    let identity = |key| metadata.and_then(|metadata| filled(metadata, key)).unwrap_or_default();
+    put_filled(&mut out, 1, &entity_ref);
+    put_filled(&mut out, 2, identity("uid"));
+    put_filled(&mut out, 3, identity("etag"));
+    if revision != 0 {
+        put_key(&mut out, 4, VARINT);
+        put_varint(&mut out, revision as u64);
+    }
+    put_filled(&mut out, 5, filled(json, "apiVersion").unwrap_or_default());
+    put_filled(&mut out, 6, filled(json, "kind").unwrap_or_default());
+    if let Some(metadata) = metadata {
+        put_message(&mut out, 7, |out| put_metadata(out, metadata));
+    }
+    let spec = json.get("spec").and_then(Value::as_object);
+    if let Some(spec) = spec {
+        put_struct(&mut out, 8, spec.iter());
+    }
+    let relations = json.get("relations").filter(|value| entity::are_relations(value));
+    for relation in relations.and_then(Value::as_array).into_iter().flatten() {
+        put_message(&mut out, 9, |out| {
+            put_filled(out, 1, relation["type"].as_str().unwrap_or_default());
+            put_filled(out, 2, relation["targetRef"].as_str().unwrap_or_default());
+        });
+    }
+    let status = json.get("status").filter(|value| entity::is_status(value));
+    if let Some(status) = status {
+        put_message(&mut out, 10, |out| put_status(out, status));
+    }
+    let is_taken = |key: &str| match key {
+        "apiVersion" | "kind" => filled(json, key).is_some(),
+        "metadata" => metadata.is_some(),
+        "spec" => spec.is_some(),
+        "relations" => relations.is_some(),
+        "status" => status.is_some(),
+        _ => false,
+    };
+    put_rest(&mut out, 11, json, is_taken);
+    Ok((entity_ref, out))
+}
+
+fn put_metadata(out: &mut Vec<u8>, json: &Map<String, Value>) {
+    put_filled(out, 1, filled(json, "name").unwrap_or_default());
+    put_filled(out, 2, filled(json, "namespace").unwrap_or_default());
+    put_optional(out, 3, json.get("title"));
+    put_optional(out, 4, json.get("description"));
+    for (tag, key) in [(5, "labels"), (6, "annotations")] {
+        for (key, text) in texts_by_key(json, key).into_iter().flatten() {
+            put_message(out, tag, |out| {
+                put_filled(out, 1, key);
+                put_filled(out, 2, text.as_str().unwrap_or_default());
+            });
+        }
+    }
+    let tags = json.get("tags").filter(|value| entity::are_texts(value));
+    for tag in tags.and_then(Value::as_array).into_iter().flatten() {
+        put_sized(out, 7, tag.as_str().unwrap_or_default().as_bytes());
+    }
+    let links = json.get("links").filter(|value| entity::are_links(value));
+    for link in links.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object) {
+        put_message(out, 8, |out| put_link(out, link));
+    }
+    let is_taken = |key: &str| match key {
+        "name" | "namespace" | "uid" | "etag" => filled(json, key).is_some(),
+        "title" | "description" => json[key].is_string(),
+        "labels" | "annotations" => texts_by_key(json, key).is_some(),
+        "tags" => tags.is_some(),
+        "links" => links.is_some(),
+        _ => false,
+    };
+    put_rest(out, 9, json, is_taken);
+}
+
+fn put_link(out: &mut Vec<u8>, link: &Map<String, Value>) {
+    put_filled(out, 1, link.get("url").and_then(Value::as_str).unwrap_or_default());
+    for (tag, key) in [(2, "title"), (3, "icon"), (4, "type")] {
+        put_optional(out, tag, link.get(key));
+    }
+    put_rest(out, 5, link, |key| matches!(key, "url" | "title" | "icon" | "type") && link[key].is_string());
+}
+
+fn put_status(out: &mut Vec<u8>, status: &Value) {
+    for item in status["items"].as_array().into_iter().flatten() {
+        put_message(out, 1, |out| {
+            for (tag, key) in [(1, "type"), (2, "level"), (3, "message")] {
+                put_filled(out, tag, item[key].as_str().unwrap_or_default());
+            }
+            if let Some(error) = item.get("error").and_then(Value::as_object) {
+                put_struct(out, 4, error.iter());
+            }
+        });
+    }
+}
+
+/// What is not taken by a typed field, as a Struct under its own keys; nothing, if there is none.
+fn put_rest(out: &mut Vec<u8>, tag: u8, json: &Map<String, Value>, is_taken: impl Fn(&str) -> bool) {
+    let mut rest = json.iter().filter(|(key, _)| !is_taken(key)).peekable();
+    if rest.peek().is_some() {
+        put_struct(out, tag, rest);
+    }
+}
+
+/// `google.protobuf.Struct`.
+fn put_struct<'a>(out: &mut Vec<u8>, tag: u8, fields: impl Iterator<Item = (&'a String, &'a Value)>) {
+    put_message(out, tag, |out| put_fields(out, fields));
+}
+
+fn put_fields<'a>(out: &mut Vec<u8>, fields: impl Iterator<Item = (&'a String, &'a Value)>) {
+    for (key, value) in fields {
+        put_message(out, 1, |out| {
+            put_filled(out, 1, key);
+            put_message(out, 2, |out| put_value(out, value));
+        });
+    }
+}
+
+/// `google.protobuf.Value`.
+fn put_value(out: &mut Vec<u8>, value: &Value) {
+    match value {
+        Value::Null => {
+            put_key(out, 1, VARINT);
+            out.push(0);
+        }
+        Value::Number(number) => {
+            put_key(out, 2, DOUBLE);
+            out.extend(number.as_f64().unwrap_or(f64::NAN).to_le_bytes());
+        }
+        Value::String(text) => put_sized(out, 3, text.as_bytes()),
+        Value::Bool(flag) => {
+            put_key(out, 4, VARINT);
+            out.push(u8::from(*flag));
+        }
+        Value::Object(object) => put_message(out, 5, |out| put_fields(out, object.iter())),
+        Value::Array(items) => put_message(out, 6, |out| {
+            items.iter().for_each(|item| put_message(out, 1, |out| put_value(out, item)));
+        }),
+    }
+}
+
+/// A message whose length is known once it is written: one byte is left for it, and where that is too short the message moves.
+fn put_message(out: &mut Vec<u8>, tag: u8, content: impl FnOnce(&mut Vec<u8>)) {
+    put_key(out, tag, SIZED);
+    let start = out.len();
+    out.push(0);
+    content(out);
+    let length = out.len() - start - 1;
+    if length < 0x80 {
+        out[start] = length as u8;
+        return;
+    }
+    let end = out.len();
+    put_varint(out, length as u64);
+    let bytes = out.len() - end;
+    // Behind the message now; it belongs before it, over the byte that was left.
+    out[start + 1..].rotate_right(bytes);
+    out.remove(start);
+}
+
+fn put_optional(out: &mut Vec<u8>, tag: u8, value: Option<&Value>) {
+    if let Some(text) = value.and_then(Value::as_str) {
+        put_sized(out, tag, text.as_bytes());
+    }
+}
+
+fn put_filled(out: &mut Vec<u8>, tag: u8, text: &str) {
+    if !text.is_empty() {
+        put_sized(out, tag, text.as_bytes());
+    }
+}
+
+fn put_sized(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
+    put_key(out, tag, SIZED);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Tags are below 16, so that a key is one byte.
+fn put_key(out: &mut Vec<u8>, tag: u8, wire_type: u8) {
+    out.push((tag << 3) | wire_type);
+}
+
+fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+fn filled<'a>(json: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
+    json.get(key)?.as_str().filter(|text| !text.is_empty())
+}
+
+fn texts_by_key<'a>(json: &'a Map<String, Value>, key: &str) -> Option<&'a Map<String, Value>> {
+    json.get(key)?.as_object().filter(|map| !map.is_empty() && map.values().all(Value::is_string))
+}
