@@ -37,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { loops: 2, batch_requests: 4, streams: Limits::default() }
+        Config { loops: 2, batch_requests: 20, streams: Limits::default() }
     }
 }
 
