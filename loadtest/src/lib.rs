@@ -15,6 +15,7 @@ mod report;
 mod settle;
 mod shape;
 mod signal;
+mod single;
 mod snapshot;
 mod usage;
 mod view;
