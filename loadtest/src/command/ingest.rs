@@ -27,6 +27,9 @@ pub(crate) struct Ingest {
     /// Seconds to wait until all is readable
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     limit: u64,
+    /// Seconds afterwards for which it is looked what the idle processes use
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    idle: u64,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -50,6 +53,7 @@ impl Ingest {
         self.broker(&mut report, &installation).await?;
         delays(&mut report, &installation).await?;
         self.check_all(&mut report, &installation, &imported).await?;
+        self.idle(&mut report, &installation).await;
         installation.stop().await?;
         Ok(report)
     }
@@ -89,6 +93,26 @@ impl Ingest {
             report.figure("broker_mib", broker / MIB, "MiB");
             report.note("memory: the most that a process held at once; of postgres, what all its processes hold in the end. disk: without PostgreSQL's write-ahead log");
         }
+    }
+
+    /// What the processes use while nothing happens, in hundredths of a core; the servers apart.
+    async fn idle(&self, report: &mut Report, installation: &Installation) {
+        if self.idle == 0 {
+            return;
+        }
+        let is_server = |used: &Used| ["nats", "postgres"].contains(&used.name.as_str());
+        let spent = || {
+            let used = installation.used();
+            let (servers, ours): (Vec<_>, Vec<_>) = used.into_iter().partition(is_server);
+            let sum = |used: Vec<Used>| used.iter().map(|used| used.usage.cpu_seconds).sum::<f64>();
+            (sum(ours), sum(servers))
+        };
+        let before = spent();
+        tokio::time::sleep(Duration::from_secs(self.idle)).await;
+        let after = spent();
+        let percent = |before: f64, after: f64| 100.0 * (after - before) / self.idle as f64;
+        report.figure("idle_core_percent", percent(before.0, after.0), "%");
+        report.figure("idle_core_percent_servers", percent(before.1, after.1), "%");
     }
 
     async fn broker(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {

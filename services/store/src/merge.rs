@@ -89,13 +89,13 @@ pub struct EntityWrite {
     pub orphan: bool,
 }
 
-/// What an entity says of another: on the subject stands (type, target ref).
+/// What an entity says of another: on the subject stands (type, target ref). In the order of their subjects, rows are written where they are read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelationRow {
-    /// The entity that says it.
-    pub originator_id: i64,
     /// The entity on which it stands.
     pub subject_id: i64,
+    /// The entity that says it.
+    pub originator_id: i64,
     /// The relation's type.
     pub relation_type: String,
     /// The other end.
