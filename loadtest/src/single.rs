@@ -57,9 +57,10 @@ impl Changes<'_> {
         });
         let due = futures::stream::iter(changes).then(|(due, change, entity)| async move {
             sleep_until(due).await;
-            change.run(entity)
+            (change, entity)
         });
-        let made = due.take_until(Box::pin(end)).buffer_unordered(IN_FLIGHT).inspect(|_| done());
+        let begun = due.take_until(Box::pin(end)).map(|(change, entity)| change.run(entity));
+        let made = begun.buffer_unordered(IN_FLIGHT).inspect(|_| done());
         Ok(Measured(made.try_collect().await?))
     }
 }
