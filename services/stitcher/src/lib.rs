@@ -18,7 +18,7 @@ use store::{Request, Snapshot, Stitching, Store};
 /// Entities stitched in one transaction: as many as an atomic batch holds.
 const ENTITIES: usize = 1000;
 /// How long bulk requests may wait for bulk events to be processed, so that in an import a ref is stitched about once.
-const LONGEST_HOLD: Duration = Duration::from_secs(6);
+const LONGEST_HOLD: Duration = Duration::from_secs(12);
 /// How long bulk requests are taken after that, before they wait again.
 const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
 /// How often it is looked whether bulk events are pending.
