@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::command::{
     change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
-    read::Read, shuffle::Shuffle,
+    limit::Limit, mixed::Mixed, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -37,6 +37,14 @@ enum Command {
     Change(Change),
     /// Measure a reader: calls, queries, streams, watches, memory and starts
     Read(Read),
+    /// Import a catalog with fresh single changes beside, then publish it again unchanged
+    Mixed(Mixed),
+    /// Import the same catalog with more and more workers
+    Scale(Scale),
+    /// Change entities for a long time and see whether memory, disk and delay stay as they are
+    Soak(Soak),
+    /// Measure what this machine could do at best with the same bytes
+    Limit(Limit),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
     /// Prove that every work item takes effect exactly once
@@ -96,6 +104,10 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Generate(generate) => generate.run().map(|()| None),
         Command::Ingest(ingest) => ingest.run().await.map(Some),
         Command::Change(change) => change.run().await.map(Some),
+        Command::Mixed(mixed) => mixed.run().await.map(Some),
+        Command::Scale(scale) => scale.run().await.map(Some),
+        Command::Soak(soak) => soak.run().await.map(Some),
+        Command::Limit(limit) => limit.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
         Command::Read(read) => read.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),
@@ -127,6 +139,13 @@ mod tests {
         check("loadtest ingest --nats-url nats://a:1 --grpc http://a:2", true);
         check("loadtest change --rate 0", false);
         check("loadtest change --rate 5.5 --count 1", true);
+        check("loadtest change --background 1000", true);
+        check("loadtest generate --entities 5 --dense --hot 3", true);
+        check("loadtest mixed --rate 20", true);
+        check("loadtest scale --workers 1,2,8", true);
+        check("loadtest scale --workers 0", false);
+        check("loadtest soak --seconds 3", false);
+        check("loadtest limit --entities 10000", true);
         check("loadtest proof kill --times 3", true);
         check("loadtest conformance cases --filter refs/ --jobs 4 --verbose", true);
         check("loadtest conformance cases --jobs 0", false);

@@ -11,11 +11,57 @@ use serde_json::Value;
 /// Of a hundred: 70 Component, 10 API, 6 Resource, 5 System, 5 User, 3 Group (a tree), 1 Domain, in a mixed order; about
 /// 1.3 KB of JSON each, about 10 relations each counting both ends, one reference in a hundred dangling, two namespaces.
 pub fn generate(seed: u64, n: usize) -> impl Iterator<Item = Value> + Send {
-    let layout = Layout::new(seed, n);
+    entities(Layout::new(seed, n), n)
+}
+
+fn entities(layout: Layout, n: usize) -> impl Iterator<Item = Value> + Send {
     (0..n).map(move |place| {
         let (kind, index) = layout.at(place);
         shape::entity(&layout, kind, index)
     })
+}
+
+/// A synthetic catalog, as it is asked for.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Catalog {
+    /// How many entities
+    #[arg(long, value_name = "COUNT", default_value = "10000")]
+    pub entities: usize,
+    /// What they are: the same seed gives the same bytes
+    #[arg(long, default_value = "1")]
+    pub seed: u64,
+    /// About 40 relations an entity, counting both ends, instead of 10
+    #[arg(long)]
+    pub dense: bool,
+    /// Components that one group owns, besides what it owns by chance
+    #[arg(long, value_name = "COUNT", default_value = "0")]
+    pub hot: usize,
+}
+
+impl Catalog {
+    /// An ordinary one.
+    pub fn plain(seed: u64, entities: usize) -> Catalog {
+        Catalog { entities, seed, dense: false, hot: 0 }
+    }
+
+    /// Its entities.
+    pub fn generate(&self) -> impl Iterator<Item = Value> + Send + use<> {
+        let layout = Layout { dense: self.dense, hot: self.hot, ..Layout::new(self.seed, self.entities) };
+        entities(layout, self.entities)
+    }
+}
+
+impl std::fmt::Display for Catalog {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{} entities of seed {}", self.entities, self.seed)?;
+        if self.dense {
+            formatter.write_str(", dense")?;
+        }
+        match self.hot {
+            0 => Ok(()),
+            hot => write!(formatter, ", {hot} of one group"),
+        }
+    }
 }
 
 /// The ref of a generated entity.
@@ -71,6 +117,10 @@ pub(crate) struct Layout {
     counts: [usize; KINDS.len()],
     /// For each place of a round its kind, and how many of that kind stand before it.
     round: [(Kind, usize); ROUND],
+    /// Components name many others.
+    pub dense: bool,
+    /// The first so many Components belong to the first group.
+    pub hot: usize,
 }
 
 impl Layout {
@@ -85,7 +135,7 @@ impl Layout {
             *rank = seen[*kind as usize];
             seen[*kind as usize] += 1;
         }
-        let mut layout = Layout { seed, counts: [0; KINDS.len()], round };
+        let mut layout = Layout { seed, counts: [0; KINDS.len()], round, dense: false, hot: 0 };
         let (rounds, rest) = (n / ROUND, n % ROUND);
         for (kind, share, _) in KINDS {
             let in_rest = round[..rest].iter().filter(|(of, _)| *of == kind).count();
@@ -154,6 +204,26 @@ mod tests {
                 assert!(found >= n / ROUND * share, "{name} of {n}");
             }
         }
+    }
+
+    fn edges(catalog: Catalog) -> Vec<String> {
+        let model = Model::builtin();
+        let foreign = catalog.generate().flat_map(|entity| {
+            let parsed = parse_entity(entity.to_string().as_bytes(), &Limits::default()).unwrap();
+            process(&model, &parsed, "catalog.events.loadtest").unwrap().foreign
+        });
+        foreign.map(|relation| relation.source_ref).collect()
+    }
+
+    #[test]
+    fn a_dense_catalog_has_forty_relations_an_entity_and_a_hot_group_its_members() {
+        let both_ends = 2.0 * edges(Catalog { dense: true, ..Catalog::plain(3, 2000) }).len() as f64 / 2000.0;
+        assert!((38.0..42.0).contains(&both_ends), "{both_ends} relations an entity");
+        let mut named: BTreeMap<String, usize> = BTreeMap::new();
+        for subject in edges(Catalog { hot: 1000, ..Catalog::plain(3, 2000) }) {
+            *named.entry(subject).or_default() += 1;
+        }
+        assert!(*named.values().max().unwrap() >= 1000);
     }
 
     #[test]

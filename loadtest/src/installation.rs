@@ -83,6 +83,7 @@ struct Own {
     launch: Launch,
     servers: Servers,
     data: TempDir,
+    is_kept: bool,
 }
 
 /// What one process or server has used.
@@ -158,7 +159,7 @@ impl Installation {
             .unwrap_or_default();
         let bus = connect(&nats, "catalog", None).await?;
         let view = View::connect(&format!("http://{reader}")).await?;
-        let own = Own { launch, servers, data };
+        let own = Own { launch, servers, data, is_kept: started.keep };
         Ok(Installation { bus, view, processes, own: Some(own), given_metrics: Vec::new(), lost: Metrics::default() })
     }
 
@@ -267,7 +268,11 @@ impl Installation {
         if let Some(own) = self.own.take() {
             let stopped = tokio::task::spawn_blocking(move || {
                 own.servers.stop();
-                own.data.close()
+                // Dropped, it is removed unless it is to be kept; closed, it is removed.
+                match own.is_kept {
+                    true => Ok(()),
+                    false => own.data.close(),
+                }
             });
             stopped
                 .await

@@ -16,6 +16,7 @@ mod report;
 mod settle;
 mod shape;
 mod signal;
+mod single;
 mod snapshot;
 mod usage;
 mod view;

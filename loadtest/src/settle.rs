@@ -1,9 +1,11 @@
 //! A catalog brought into an installation, and waited for until all of it can be read.
 
+use crate::Error;
+use crate::generate::Catalog;
 use crate::installation::Installation;
 use crate::publish::{Event, publish_batches};
-use crate::{Error, generate};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 /// Atomic batches on their way at once.
@@ -30,13 +32,25 @@ pub(crate) struct Imported {
 /// [`Error::TimedOut`] when it is not within `limit`.
 pub(crate) async fn import(
     installation: &Installation,
-    seed: u64,
-    n: usize,
+    catalog: &Catalog,
+    flights: usize,
+    limit: Duration,
+) -> Result<Imported, Error> {
+    import_entities(installation, (catalog.generate(), catalog.entities), flights, limit).await
+}
+
+/// As [`import`], with entities, `n` of them, that are given.
+///
+/// # Errors
+/// As [`import`].
+pub(crate) async fn import_entities(
+    installation: &Installation,
+    (entities, n): (impl Iterator<Item = Value> + Send, usize),
     flights: usize,
     limit: Duration,
 ) -> Result<Imported, Error> {
     let before = installation.view.total().await?;
-    let events = generate(seed, n).map(|entity| Event::new(PROVIDER, "import", &entity));
+    let events = entities.map(|entity| Event::new(PROVIDER, "import", &entity));
     let started = Instant::now();
     let bar = bar("published", n);
     let last = publish_batches(&installation.bus, events, flights, |count| bar.inc(count as u64)).await?;

@@ -121,14 +121,15 @@ impl Author<'_> {
     }
 
     fn component(&mut self) -> Value {
-        let mut depends_on = self.names(Kind::Component, 0, 4);
+        let (least, most, apis) = if self.layout.dense { (18, 25, 8) } else { (0, 4, 3) };
+        let mut depends_on = self.names(Kind::Component, least, most);
         depends_on.extend(self.names(Kind::Resource, 0, 1));
         let mut spec = json!({
             "type": self.random.one_of(&THINGS),
             "lifecycle": self.random.one_of(&LIFECYCLES),
-            "owner": self.name(Kind::Group),
+            "owner": self.owner(),
             "dependsOn": depends_on,
-            "consumesApis": self.names(Kind::Api, 0, 3),
+            "consumesApis": self.names(Kind::Api, 0, apis),
         });
         if self.random.percent(90) {
             spec["system"] = self.name(Kind::System).into();
@@ -140,6 +141,15 @@ impl Author<'_> {
             spec["subcomponentOf"] = self.name(Kind::Component).into();
         }
         spec
+    }
+
+    /// Who owns a Component: of the first ones the first group, as many as are to be its members.
+    fn owner(&mut self) -> String {
+        let owner = self.name(Kind::Group);
+        match self.index < self.layout.hot && self.layout.count(Kind::Group) > 0 {
+            true => self.name_of(Kind::Group, 0, false),
+            false => owner,
+        }
     }
 
     fn metadata(&mut self, name: &str) -> Value {

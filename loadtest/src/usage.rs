@@ -14,11 +14,17 @@ pub(crate) struct Usage {
     pub cpu_seconds: f64,
     /// Of one process: the most memory that it held at once. Of several: what they hold now, shared memory counted once. In bytes.
     pub memory_bytes: u64,
+    /// What it holds, or they hold, now. In bytes.
+    pub resident_bytes: u64,
 }
 
 /// What one process has used.
 pub(crate) fn of_process(pid: u32) -> Option<Usage> {
-    Some(Usage { cpu_seconds: stat(pid)?.cpu_seconds, memory_bytes: status(pid, "VmHWM")? })
+    Some(Usage {
+        cpu_seconds: stat(pid)?.cpu_seconds,
+        memory_bytes: status(pid, "VmHWM")?,
+        resident_bytes: status(pid, "VmRSS")?,
+    })
 }
 
 /// What a process and its children have used together (PostgreSQL serves each connection by a child).
@@ -28,7 +34,7 @@ pub(crate) fn of_tree(pid: u32) -> Option<Usage> {
         + pids[1..].iter().filter_map(|pid| stat(*pid)).map(|stat| stat.cpu_seconds).sum::<f64>();
     let own: u64 = pids.iter().filter_map(|pid| status(*pid, "RssAnon")).sum();
     let shared = pids.iter().filter_map(|pid| status(*pid, "RssShmem")).max().unwrap_or(0);
-    Some(Usage { cpu_seconds, memory_bytes: own + shared })
+    Some(Usage { cpu_seconds, memory_bytes: own + shared, resident_bytes: own + shared })
 }
 
 /// What a process holds in memory now, in bytes.

@@ -1,6 +1,7 @@
 //! `loadtest proof compete`: many equal workers do each piece of work once, about evenly, and what comes out is what one of each makes.
 
 use crate::Error;
+use crate::generate::Catalog;
 use crate::installation::{Installation, Started};
 use crate::metrics::Metrics;
 use crate::process::Role;
@@ -49,13 +50,13 @@ impl Compete {
         let mut started = self.started.clone();
         started.settings.insert(0, ("CALLBOARD_BATCH_EVENTS".to_owned(), BATCH_EVENTS.to_owned()));
         let alone = Installation::start(&started, 1, 1).await?;
-        import(&alone, self.seed, self.entities, 1, limit).await?;
+        import(&alone, &Catalog::plain(self.seed, self.entities), 1, limit).await?;
         let expected = Snapshot::take(&alone.view).await?;
         alone.stop().await?;
 
         let (processors, stitchers) = (self.processors as usize, self.stitchers as usize);
         let together = Installation::start(&started, processors, stitchers).await?;
-        let imported = import(&together, self.seed, self.entities, 1, limit).await?;
+        let imported = import(&together, &Catalog::plain(self.seed, self.entities), 1, limit).await?;
         let found = Snapshot::take(&together.view).await?;
         let mut report = Report::new(format!(
             "compete: {processors} processors and {stitchers} stitchers at once on {} events",

@@ -1,6 +1,7 @@
 //! `loadtest generate`: writes a synthetic catalog.
 
-use crate::{Error, generate};
+use crate::Error;
+use crate::generate::Catalog;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -11,12 +12,8 @@ const FILE_ENTITIES: usize = 1000;
 /// What to write.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Generate {
-    /// How many entities
-    #[arg(long, value_name = "COUNT", default_value = "1000")]
-    entities: usize,
-    /// The same seed gives the same bytes
-    #[arg(long, default_value = "1")]
-    seed: u64,
+    #[command(flatten)]
+    catalog: Catalog,
     /// A directory for files of 1,000 entities, which are YAML too; or -: one JSON object a line
     #[arg(long, value_name = "DIR|-", default_value = "-")]
     out: PathBuf,
@@ -34,7 +31,7 @@ impl Generate {
     fn to_stdout(&self) -> Result<(), Error> {
         let mut out = BufWriter::new(io::stdout().lock());
         let mut write = || {
-            for entity in generate(self.seed, self.entities) {
+            for entity in self.catalog.generate() {
                 writeln!(out, "{entity}")?;
             }
             out.flush()
@@ -48,8 +45,8 @@ impl Generate {
 
     fn to_directory(&self) -> Result<(), Error> {
         fs::create_dir_all(&self.out).map_err(Error::io("create", &self.out))?;
-        let mut entities = generate(self.seed, self.entities);
-        for number in 0..self.entities.div_ceil(FILE_ENTITIES) {
+        let mut entities = self.catalog.generate();
+        for number in 0..self.catalog.entities.div_ceil(FILE_ENTITIES) {
             let path = self.out.join(format!("entities-{number:05}.yaml"));
             let mut write = || {
                 let mut out = BufWriter::new(File::create(&path)?);

@@ -1,7 +1,7 @@
 //! `loadtest ingest`: how fast a whole catalog becomes readable, and what it costs.
 
 use crate::Error;
-use crate::generate::{entity_ref, generate};
+use crate::generate::{Catalog, entity_ref};
 use crate::installation::{Disk, Given, Installation, Started, Used};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, Imported, PROVIDER, import};
@@ -16,12 +16,8 @@ const NAMED: usize = 5;
 /// What to ingest, and where.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Ingest {
-    /// How many entities
-    #[arg(long, value_name = "COUNT", default_value = "10000")]
-    entities: usize,
-    /// What they are
-    #[arg(long, default_value = "1")]
-    seed: u64,
+    #[command(flatten)]
+    catalog: Catalog,
     /// Processors to start
     #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
     processors: i64,
@@ -31,6 +27,9 @@ pub(crate) struct Ingest {
     /// Seconds to wait until all is readable
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     limit: u64,
+    /// Seconds afterwards for which it is looked what the idle processes use
+    #[arg(long, value_name = "SECONDS", default_value = "0")]
+    idle: u64,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -44,12 +43,8 @@ impl Ingest {
             Installation::open(&self.given, &self.started, self.processors as usize, self.stitchers as usize).await?;
         let before = Before { used: installation.used(), disk: installation.disk() };
         let own = usage::of_process(std::process::id());
-        let imported =
-            import(&installation, self.seed, self.entities, FLIGHTS, Duration::from_secs(self.limit)).await?;
-        let mut report = Report::new(format!(
-            "ingest: {} entities of seed {} imported until every one could be read",
-            self.entities, self.seed
-        ));
+        let imported = import(&installation, &self.catalog, FLIGHTS, Duration::from_secs(self.limit)).await?;
+        let mut report = Report::new(format!("ingest: {} imported until every one could be read", self.catalog));
         self.speed(&mut report, &imported);
         self.cost(&mut report, &installation, &before);
         if let (Some(before), Some(after)) = (own, usage::of_process(std::process::id())) {
@@ -58,14 +53,15 @@ impl Ingest {
         self.broker(&mut report, &installation).await?;
         delays(&mut report, &installation).await?;
         self.check_all(&mut report, &installation, &imported).await?;
+        self.idle(&mut report, &installation).await;
         installation.stop().await?;
         Ok(report)
     }
 
     fn speed(&self, report: &mut Report, imported: &Imported) {
         let readable = imported.readable.as_secs_f64();
-        report.figure("entities", self.entities as f64, "");
-        report.figure("entities_per_second", self.entities as f64 / readable, "1/s");
+        report.figure("entities", self.catalog.entities as f64, "");
+        report.figure("entities_per_second", self.catalog.entities as f64 / readable, "1/s");
         report.figure("seconds_to_publish", imported.published.as_secs_f64(), "s");
         report.figure("seconds_to_present", imported.present.as_secs_f64(), "s");
         report.figure("seconds_to_readable", readable, "s");
@@ -74,7 +70,7 @@ impl Ingest {
 
     /// CPU time, memory and disk, of an installation of our own.
     fn cost(&self, report: &mut Report, installation: &Installation, before: &Before) {
-        let entities = self.entities.max(1) as f64;
+        let entities = self.catalog.entities.max(1) as f64;
         let earlier: HashMap<&str, f64> =
             before.used.iter().map(|used| (used.name.as_str(), used.usage.cpu_seconds)).collect();
         let after = installation.used();
@@ -99,9 +95,32 @@ impl Ingest {
         }
     }
 
+    /// What the processes use while nothing happens, in hundredths of a core; the servers apart.
+    async fn idle(&self, report: &mut Report, installation: &Installation) {
+        if self.idle == 0 {
+            return;
+        }
+        let is_server = |used: &Used| ["nats", "postgres"].contains(&used.name.as_str());
+        let spent = || {
+            let used = installation.used();
+            let (servers, ours): (Vec<_>, Vec<_>) = used.into_iter().partition(is_server);
+            let sum = |used: Vec<Used>| used.iter().map(|used| used.usage.cpu_seconds).sum::<f64>();
+            (sum(ours), sum(servers))
+        };
+        let before = spent();
+        tokio::time::sleep(Duration::from_secs(self.idle)).await;
+        let after = spent();
+        let percent = |before: f64, after: f64| 100.0 * (after - before) / self.idle as f64;
+        report.figure("idle_core_percent", percent(before.0, after.0), "%");
+        report.figure("idle_core_percent_servers", percent(before.1, after.1), "%");
+    }
+
     async fn broker(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {
         let entities = bus::stream_status(&installation.bus, &installation.bus.names().entities_stream()).await?;
         report.figure("entity_stream_mib", entities.bytes as f64 / MIB, "MiB");
+        // Each message is one entity stitched to something else; the watermarks among them are a few.
+        let published = entities.last_sequence as f64 / self.catalog.entities.max(1) as f64;
+        report.figure("entity_messages_per_entity", published, "");
         Ok(())
     }
 
@@ -112,8 +131,7 @@ impl Ingest {
         installation: &Installation,
         imported: &Imported,
     ) -> Result<(), Error> {
-        let mut missing: HashSet<String> =
-            generate(self.seed, self.entities).map(|entity| entity_ref(&entity)).collect();
+        let mut missing: HashSet<String> = self.catalog.generate().map(|entity| entity_ref(&entity)).collect();
         let mut failed = 0_usize;
         installation
             .view

@@ -7,4 +7,8 @@ pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod kill;
 pub(crate) mod read;
+pub(crate) mod limit;
+pub(crate) mod mixed;
+pub(crate) mod scale;
 pub(crate) mod shuffle;
+pub(crate) mod soak;

@@ -146,24 +146,26 @@ impl<H: Handler + Send + 'static> Worker<H> {
         Worker { bus: bus.clone(), handler, lanes, heartbeat: ack_wait / 3, stop: stop.clone(), counters }
     }
 
-    /// Works until the stop signal, in so many loops side by side: while one waits for the database, another prepares.
+    /// Works until the stop signal, in so many loops side by side: while one waits for the database, another prepares. One more serves
+    /// the first of several lanes alone, so that nothing there waits for a batch of another.
     ///
     /// # Panics
     /// When a loop does.
     pub async fn run(self, loops: usize) {
         let worker = Arc::new(self);
         let mut running = tokio::task::JoinSet::new();
-        for _ in 0..loops.max(1) {
-            running.spawn(Arc::clone(&worker).run_one());
+        let all = worker.lanes.len();
+        for lanes in std::iter::repeat_n(all, loops.max(1)).chain((all > 1).then_some(1)) {
+            running.spawn(Arc::clone(&worker).run_one(lanes));
         }
         while let Some(ended) = running.join_next().await {
             ended.expect("a worker's loop does not panic");
         }
     }
 
-    /// One loop; what is in hand at the stop is finished, what is not begun is given back.
-    async fn run_one(self: Arc<Self>) {
-        let mut waits: Vec<Wait> = self.lanes.iter().map(|lane| Wait::new(&self.bus, lane)).collect();
+    /// One loop over the first so many lanes; what is in hand at the stop is finished, what is not begun is given back.
+    async fn run_one(self: Arc<Self>, lanes: usize) {
+        let mut waits: Vec<Wait> = self.lanes.iter().take(lanes).map(|lane| Wait::new(&self.bus, lane)).collect();
         while !self.stop.is_stopped() {
             if !self.turn(&mut waits).await {
                 self.wait_for_any(&mut waits).await;

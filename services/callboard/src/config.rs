@@ -134,7 +134,7 @@ pub struct Config {
     pub ack_wait: Duration,
 
     /// Events that a processor takes at a time, at most; 1 to 10,000
-    #[arg(long, env = "CALLBOARD_BATCH_EVENTS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "250", value_parser = batch_events)]
+    #[arg(long, env = "CALLBOARD_BATCH_EVENTS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "1000", value_parser = batch_events)]
     pub batch_events: usize,
 
     /// How long settled events stay in their stream, at least 2m: as long as the broker knows a repeated publish

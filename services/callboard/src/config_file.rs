@@ -132,9 +132,9 @@ mod tests {
 
     #[test]
     fn files() {
-        check("", &[], Ok((None, 250)));
+        check("", &[], Ok((None, 1000)));
         check("nats_url: nats://a:1\nbatch_events: 7\n", &[], Ok((Some("nats://a:1"), 7)));
-        check("nats_url: nats://a:1\n", &["--nats-url", "nats://b:2"], Ok((Some("nats://b:2"), 250)));
+        check("nats_url: nats://a:1\n", &["--nats-url", "nats://b:2"], Ok((Some("nats://b:2"), 1000)));
         check("nats_ur: nats://a:1\n", &[], Err("unknown key \"nats_ur\". Did you mean \"nats_url\"?"));
         check("nats-url: nats://a:1\n", &[], Err("Did you mean \"nats_url\"?"));
         check("batch_events: many\n", &[], Err("batch_events: invalid value 'many'"));

@@ -1,6 +1,7 @@
 //! What an entity is, what processing emits, how claims merge, how entities stitch, what a filter matches: pure functions, no clock, no I/O.
 
 pub mod claims;
+mod clash;
 pub mod documents;
 pub mod entity;
 pub mod entity_ref;

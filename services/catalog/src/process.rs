@@ -26,9 +26,18 @@ pub struct Processed {
 /// `provider_subject` names where an entity without location annotations comes from. Processing what came of processing, without its `relations`, gives
 /// the same again. The first error ends it.
 pub fn process(model: &Model, unprocessed: &Unprocessed, provider_subject: &str) -> Result<Processed, ProcessingError> {
-    let own = &unprocessed.entity_ref;
-    check_envelope(&unprocessed.entity).map_err(before_processing)?;
-    let mut entity = unprocessed.entity.clone();
+    process_whole(model, unprocessed.clone(), provider_subject)
+}
+
+/// As [`process`], of an entity that nobody needs afterwards: it is not copied.
+pub fn process_whole(
+    model: &Model,
+    unprocessed: Unprocessed,
+    provider_subject: &str,
+) -> Result<Processed, ProcessingError> {
+    let Unprocessed { mut entity, entity_ref } = unprocessed;
+    let own = &entity_ref;
+    check_envelope(&entity).map_err(before_processing)?;
     if let Some(places) = location::places(&mut entity, own, provider_subject)? {
         location::annotate(&mut entity, &places.location);
     }

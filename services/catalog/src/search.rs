@@ -180,6 +180,9 @@ fn push_lower(to: &mut String, text: &str) {
 
 /// Keys that differ only in case from an earlier one, lower-cased: an entity that has them cannot be searched, so it is not stitched.
 pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
+    if !crate::clash::is_possible(entity) {
+        return Vec::new();
+    }
     let mut spellings: BTreeMap<String, HashSet<String>> = BTreeMap::new();
     let mut add = |key: &str| {
         let spellings = spellings.entry(key.to_lowercase()).or_default();

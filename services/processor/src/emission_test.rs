@@ -114,7 +114,12 @@ impl Site {
 
     async fn rows(&self) -> BTreeMap<String, store::Shown> {
         let ids: Vec<i64> = (1..1000).collect();
-        let mut stitching = self.processor.store.stitch(&ids).await.expect("nobody else locks");
+        let mut stitching = self
+            .processor
+            .store
+            .stitch(&ids.iter().map(|id| (*id, store::WHATEVER)).collect::<Vec<_>>())
+            .await
+            .expect("nobody else locks");
         let shown = stitching.read_shown(&ids).await.expect("the database answers");
         let present = shown.into_iter().filter(|shown| shown.born.is_some() && shown.body.is_some());
         present.map(|shown| (shown.entity_ref.clone(), shown)).collect()

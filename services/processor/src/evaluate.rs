@@ -257,7 +257,7 @@ impl Pipeline {
         let hash = format!("{}-{}", map_hash(&entity), self.fingerprint());
         let outcome = (!self.needs_outside(&entity)).then(|| {
             let unprocessed = Unprocessed { entity, entity_ref: entity_ref.clone() };
-            match self.process(&unprocessed, "") {
+            match self.process(unprocessed, "") {
                 Ok(processed) => Ok(Good { body: written(&processed.entity), foreign: processed.foreign }),
                 Err(error) => Err(Bad { raw: raw.clone(), error: error.to_status_item().to_string() }),
             }

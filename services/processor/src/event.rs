@@ -210,7 +210,7 @@ pub(crate) fn upsert(
     let hash = format!("{}-{}", map_hash(&unprocessed.entity), pipeline.fingerprint());
     let outcome = match pipeline.needs_outside(&unprocessed.entity) {
         true => Processed::Pending(payload.to_vec()),
-        false => match pipeline.process(&unprocessed, provider_subject) {
+        false => match pipeline.process(unprocessed, provider_subject) {
             Ok(processed) => Processed::Good(Good {
                 body: serde_json::to_vec(&processed.entity).expect("a JSON tree can be written"),
                 foreign: processed.foreign,

@@ -75,7 +75,7 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             loops: 2,
-            batch_events: 250,
+            batch_events: 1000,
             batch_bytes: 16 << 20,
             entity_limits: catalog::entity::Limits::default(),
             outbox_rows: 1000,

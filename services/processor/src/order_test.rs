@@ -86,7 +86,11 @@ struct Shown {
 /// Everything that stitching would see.
 async fn catalog_of(processor: &Processor) -> BTreeMap<String, Shown> {
     let ids: Vec<i64> = (1..20_000).collect();
-    let mut stitching = processor.store.stitch(&ids).await.expect("nobody else locks");
+    let mut stitching = processor
+        .store
+        .stitch(&ids.iter().map(|id| (*id, store::WHATEVER)).collect::<Vec<_>>())
+        .await
+        .expect("nobody else locks");
     let shown = stitching.read_shown(&ids).await.expect("the database answers");
     let mut incoming: BTreeMap<i64, Vec<(String, String)>> = BTreeMap::new();
     for row in stitching.read_incoming(&ids).await.expect("the database answers") {

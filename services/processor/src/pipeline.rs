@@ -6,7 +6,7 @@ use crate::run::{Run, Trouble};
 use bus::Bus;
 use catalog::entity::{Limits, Unprocessed};
 use catalog::hash::content_hash;
-use catalog::process::{Model, Processed, ProcessingError, process};
+use catalog::process::{Model, Processed, ProcessingError, process_whole};
 use catalog::reading::Target;
 use catalog::rules::Rules;
 use futures::future::BoxFuture;
@@ -177,8 +177,8 @@ impl Pipeline {
     ///
     /// # Errors
     /// What is wrong with the entity.
-    pub fn process(&self, unprocessed: &Unprocessed, provider_subject: &str) -> Result<Processed, ProcessingError> {
-        process(&self.model, unprocessed, provider_subject)
+    pub fn process(&self, unprocessed: Unprocessed, provider_subject: &str) -> Result<Processed, ProcessingError> {
+        process_whole(&self.model, unprocessed, provider_subject)
     }
 
     /// Hex of a hash over everything that decides what processing gives, but for what is outside: entities processed under another one are due.

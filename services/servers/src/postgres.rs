@@ -148,6 +148,11 @@ fn server_command(options: &Options, data: &Path, binaries: &PostgresBinaries, a
     set("unix_socket_directories=");
     set(&format!("max_connections={}", options.max_connections));
     set(&format!("shared_buffers={}MB", options.shared_buffers_mib));
+    // Not one of these gives up durability: a checkpoint comes by time and not by every gigabyte of log, and a page that the log repeats whole is
+    // compressed there.
+    for setting in ["max_wal_size=4GB", "checkpoint_timeout=15min", "wal_compression=on", "wal_buffers=16MB"] {
+        set(setting);
+    }
     if options.throw_away {
         set("fsync=off");
         set("full_page_writes=off");

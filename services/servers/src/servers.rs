@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Both servers, durable, with 200 connections and 128 MiB of buffers.
+    /// Both servers, durable, with 200 connections; PostgreSQL's cache is a 32nd of the machine's memory, from 128 MiB to 1 GiB.
     pub fn new(data_dir: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Options {
         Options {
             data_dir: data_dir.into(),
@@ -44,10 +44,18 @@ impl Options {
             nats: true,
             nats_config: NatsConfig::default(),
             max_connections: 200,
-            shared_buffers_mib: 128,
+            shared_buffers_mib: (memory_mib() / 32).clamp(128, 1024),
             throw_away: false,
         }
     }
+}
+
+/// This machine's memory, in MiB; 0 where it is not told.
+fn memory_mib() -> u32 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()).unwrap_or(0);
+    u32::try_from(kibibytes / 1024).unwrap_or(u32::MAX)
 }
 
 /// Running servers. Dropping it stops them, as [`Servers::stop`] does; when this process is killed, they stop too.

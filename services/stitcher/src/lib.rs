@@ -18,7 +18,7 @@ use store::{Request, Snapshot, Stitching, Store};
 /// Entities stitched in one transaction: as many as an atomic batch holds.
 const ENTITIES: usize = 1000;
 /// How long bulk requests may wait for bulk events to be processed, so that in an import a ref is stitched about once.
-const LONGEST_HOLD: Duration = Duration::from_secs(3);
+const LONGEST_HOLD: Duration = Duration::from_secs(12);
 /// How long bulk requests are taken after that, before they wait again.
 const BETWEEN_HOLDS: Duration = Duration::from_secs(1);
 /// How often it is looked whether bulk events are pending.
@@ -37,7 +37,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { loops: 2, batch_requests: 4, streams: Limits::default() }
+        Config { loops: 2, batch_requests: 20, streams: Limits::default() }
     }
 }
 
@@ -95,10 +95,7 @@ impl bus::Handler for Stitcher {
         self.metrics.taken(requests.iter().flatten());
         let wanted = merge(requests.iter().flatten());
         let mut rest = Rest::default();
-        let ids: Vec<i64> = wanted.keys().copied().collect();
-        for ids in ids.chunks(ENTITIES) {
-            self.stitch_patiently(ids, &wanted, &mut rest).await?;
-        }
+        self.stitch_all(&wanted, &mut rest).await?;
         Ok(requests.into_iter().map(|request| outcome(request, &rest)).collect())
     }
 }
@@ -117,6 +114,11 @@ fn merge<'a>(requests: impl Iterator<Item = &'a Request>) -> Wanted {
     wanted
 }
 
+/// The newest of the transactions that ask for an entity.
+fn newest(asks: &BTreeSet<i64>) -> i64 {
+    if asks.contains(&0) { store::WHATEVER } else { asks.last().copied().unwrap_or(store::WHATEVER) }
+}
+
 fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
     let request = match request {
         Ok(request) => request,
@@ -132,19 +134,25 @@ fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
 }
 
 impl Stitcher {
-    /// Stitches a part of a batch, then waits for what another stitcher held: mostly it has done it.
-    async fn stitch_patiently(&self, ids: &[i64], wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
-        let stitching = self.store.stitch(ids).await.map_err(verdict)?;
-        let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
-        self.stitch(stitching, wanted, rest).await?;
-        let busy: Vec<i64> = ids.iter().copied().filter(|id| !locked.contains(id)).collect();
-        if busy.is_empty() {
-            return Ok(());
+    /// Stitches what is free, in parts, and then what another stitcher held: mostly it has done that by then.
+    async fn stitch_all(&self, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
+        let asked: Vec<(i64, i64)> = wanted.iter().map(|(id, asks)| (*id, newest(asks))).collect();
+        let mut left = Vec::new();
+        for asked in asked.chunks(ENTITIES) {
+            let stitching = self.store.stitch(asked).await.map_err(verdict)?;
+            let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
+            self.stitch(stitching, wanted, rest).await?;
+            left.extend(asked.iter().copied().filter(|(id, _)| !locked.contains(id)));
         }
-        match self.store.stitch_after_others(&busy).await {
-            Ok(stitching) => self.stitch(stitching, wanted, rest).await?,
-            Err(store::Error::Collision(_)) => rest.busy.extend(busy),
-            Err(error) => return Err(verdict(error)),
+        for asked in left.chunks(ENTITIES) {
+            match self.store.stitch_after_others(asked).await {
+                Ok(stitching) => {
+                    self.metrics.stitched("duplicate", asked.len() - stitching.states.len());
+                    self.stitch(stitching, wanted, rest).await?;
+                }
+                Err(store::Error::Collision(_)) => rest.busy.extend(asked.iter().map(|(id, _)| *id)),
+                Err(error) => return Err(verdict(error)),
+            }
         }
         Ok(())
     }

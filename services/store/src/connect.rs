@@ -11,9 +11,10 @@ use std::time::Duration;
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
+    (6, "room", include_str!("../../../schemas/postgres/0006_room.sql")),
 ];
 
 /// Where the database is, and which installation's schema in it.
@@ -51,6 +52,14 @@ impl Store {
                 ("idle_in_transaction_session_timeout", "30000"),
                 // Batches are described by arrays; plans made for their real sizes are worth less than planning them once.
                 ("plan_cache_mode", "force_generic_plan"),
+                // Such a plan is often made while its tables are empty, where reading all of a table looks cheapest; it has to be right when
+                // they are full. So what is found goes by its index, one by one.
+                ("enable_seqscan", "off"),
+                ("enable_hashjoin", "off"),
+                ("enable_mergejoin", "off"),
+                ("enable_material", "off"),
+                ("random_page_cost", "1.1"),
+                ("jit", "off"),
             ]);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)

@@ -20,6 +20,6 @@ pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Merg
 pub use outbox::{OutboxRow, Request};
 pub use reads::{DueRead, ReadDone, ReadWrite};
 pub use removal::{Ancestor, Cascade, Step};
-pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, Stitching};
+pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, Stitching, WHATEVER};
 pub use streams::{SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};

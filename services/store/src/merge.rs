@@ -89,13 +89,13 @@ pub struct EntityWrite {
     pub orphan: bool,
 }
 
-/// What an entity says of another: on the subject stands (type, target ref).
+/// What an entity says of another: on the subject stands (type, target ref). In the order of their subjects, rows are written where they are read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RelationRow {
-    /// The entity that says it.
-    pub originator_id: i64,
     /// The entity on which it stands.
     pub subject_id: i64,
+    /// The entity that says it.
+    pub originator_id: i64,
     /// The relation's type.
     pub relation_type: String,
     /// The other end.
@@ -123,8 +123,12 @@ impl Store {
         let mut ids = find_ids(&mut connection, named).await?;
         let new: Vec<&str> = named.iter().filter(|named| !ids.contains_key(*named)).map(String::as_str).collect();
         if !new.is_empty() {
-            intern(&mut connection, &new).await?;
-            ids.extend(find_ids(&mut connection, &new).await?);
+            ids.extend(intern(&mut connection, &new).await?);
+            // Somebody else was quicker with these.
+            let others: Vec<&str> = new.into_iter().filter(|named| !ids.contains_key(*named)).collect();
+            if !others.is_empty() {
+                ids.extend(find_ids(&mut connection, &others).await?);
+            }
         }
         drop(connection);
         let mut transaction = self.pool.begin().await?;
@@ -149,11 +153,12 @@ impl Store {
 }
 
 /// Not waiting for the disk: what builds on these rows is committed later, and with it they are on disk.
-async fn intern(connection: &mut PgConnection, refs: &[&str]) -> Result<(), Error> {
+async fn intern(connection: &mut PgConnection, refs: &[&str]) -> Result<Vec<(String, i64)>, Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
-    sqlx::query(include_str!("sql/intern.sql")).bind(refs).execute(&mut *transaction).await?;
-    Ok(transaction.commit().await?)
+    let added = sqlx::query_as(include_str!("sql/intern.sql")).bind(refs).fetch_all(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok(added)
 }
 
 async fn find_ids<T>(connection: &mut PgConnection, refs: &[T]) -> Result<HashMap<String, i64>, Error>

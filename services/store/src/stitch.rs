@@ -4,6 +4,9 @@ use crate::{Error, Store};
 use catalog::claims::Revision;
 use sqlx::{Postgres, Transaction};
 
+/// In the place of a transaction that asks for an entity to be stitched: whatever was stitched before.
+pub const WHATEVER: i64 = i64::MAX;
+
 /// How an entity was last stitched.
 #[derive(Clone, Debug)]
 pub struct StitchState {
@@ -103,23 +106,24 @@ impl Snapshot {
 }
 
 impl Store {
-    /// Locks the stitch states of a batch (sorted, distinct); what another stitcher holds is left out.
+    /// Locks the stitch states of a batch (sorted, distinct, each with the newest transaction that asks for it, or [`WHATEVER`]); what another
+    /// stitcher holds is left out, and what was certainly stitched after that transaction.
     ///
     /// # Errors
     /// As every call of [`Stitching`]: see [`Error`].
-    pub async fn stitch(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
+    pub async fn stitch(&self, asked: &[(i64, i64)]) -> Result<Stitching, Error> {
         let transaction = self.pool.begin().await?;
-        Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), entity_ids).await
+        Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), asked).await
     }
 
     /// Locks stitch states, waiting for whoever holds them, for two seconds at most.
     ///
     /// # Errors
     /// [`Error::Collision`] when they are still held then.
-    pub async fn stitch_after_others(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
+    pub async fn stitch_after_others(&self, asked: &[(i64, i64)]) -> Result<Stitching, Error> {
         let mut transaction = self.pool.begin().await?;
         sqlx::query("set local lock_timeout = '2s'").execute(&mut *transaction).await?;
-        Stitching::lock(transaction, include_str!("sql/await_stitch_states.sql"), entity_ids).await
+        Stitching::lock(transaction, include_str!("sql/await_stitch_states.sql"), asked).await
     }
 }
 
@@ -127,11 +131,13 @@ impl Stitching {
     async fn lock(
         mut transaction: Transaction<'static, Postgres>,
         statement: &'static str,
-        entity_ids: &[i64],
+        asked: &[(i64, i64)],
     ) -> Result<Stitching, Error> {
-        debug_assert!(entity_ids.is_sorted(), "locks are taken in order");
+        debug_assert!(asked.is_sorted(), "locks are taken in order");
+        let (ids, transactions): (Vec<i64>, Vec<i64>) = asked.iter().copied().unzip();
         type Row = (i64, String, i64, i64, Option<String>, Option<String>, Option<i64>);
-        let rows: Vec<Row> = sqlx::query_as(statement).bind(entity_ids).fetch_all(&mut *transaction).await?;
+        let rows: Vec<Row> =
+            sqlx::query_as(statement).bind(ids).bind(transactions).fetch_all(&mut *transaction).await?;
         let snapshot = rows.first().map(|row| row.1.clone()).unwrap_or_default();
         let state = |(entity_id, _, version, sequence, hash, seen, wait_ms): Row| StitchState {
             entity_id,

@@ -1,6 +1,6 @@
 //! The statements and transactions on a real database.
 
-use crate::{ClaimWrite, EntityWrite, Error, Options, SeenStream, StateWrite, Store, StreamPosition};
+use crate::{ClaimWrite, EntityWrite, Error, Options, SeenStream, StateWrite, Store, StreamPosition, WHATEVER};
 use catalog::claims::{Claims, Head, Operation};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use std::time::Duration;
@@ -47,7 +47,7 @@ async fn hot_statements_go_by_their_index() {
         (include_str!("sql/find_ids.sql"), "array['a:b/c']", "entities_ref_key"),
         (include_str!("sql/read_claims.sql"), "array[1]::bigint[]", "claims_pkey"),
         (include_str!("sql/read_relations.sql"), "array[1]::bigint[]", "relations_originator"),
-        (include_str!("sql/lock_stitch_states.sql"), "array[1]::bigint[]", "stitch_states_pkey"),
+        (include_str!("sql/lock_stitch_states.sql"), "array[1]::bigint[], array[1]::bigint[]", "stitch_states_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "entities_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "contents_pkey"),
         (include_str!("sql/read_incoming.sql"), "array[1]::bigint[]", "relations_subject"),
@@ -153,13 +153,15 @@ async fn a_task_has_one_host_and_a_silent_one_is_replaced() {
 async fn a_stitch_state_is_skipped_while_another_holds_it() {
     let store = fresh().await;
     let id = merge_one(&store, "a:b/c", 1, claim()).await.entity_ids[0];
-    let mut first = store.stitch(&[id]).await.unwrap();
+    let mut first = store.stitch(&[(id, WHATEVER)]).await.unwrap();
     assert_eq!(first.states.len(), 1);
-    assert_eq!(store.stitch(&[id]).await.unwrap().states.len(), 0);
+    assert_eq!(store.stitch(&[(id, WHATEVER)]).await.unwrap().states.len(), 0);
     let version = first.take_versions(1).await.unwrap()[0];
     let state = StateWrite { entity_id: id, version, sequence: 4, hash: Some("h".into()), pause_ms: 5000 };
     first.commit(&[state]).await.unwrap();
-    let mut second = store.stitch(&[id]).await.unwrap();
+    let asked_before = store.stitch(&[(id, 1)]).await.unwrap();
+    assert_eq!(asked_before.states.len(), 0, "what was asked for before is done, and needs no lock");
+    let mut second = store.stitch(&[(id, WHATEVER)]).await.unwrap();
     let state = &second.states[0];
     assert_eq!((state.version, state.sequence, state.hash.as_deref()), (version, 4, Some("h")));
     assert!(state.wait_ms.is_some_and(|wait| wait > 1000), "not again so soon");
@@ -173,10 +175,10 @@ async fn a_stitcher_waits_for_another_and_then_sees_what_it_did() {
     let store = fresh().await;
     let request = merge_one(&store, "a:b/c", 1, claim()).await;
     let id = request.entity_ids[0];
-    let first = store.stitch(&[id]).await.unwrap();
+    let first = store.stitch(&[(id, WHATEVER)]).await.unwrap();
     assert!(first.states[0].seen.is_none(), "never stitched");
     let state = StateWrite { entity_id: id, version: 1, sequence: 1, hash: None, pause_ms: 0 };
-    let (ids, states) = ([id], [state]);
+    let (ids, states) = ([(id, WHATEVER)], [state]);
     let (second, first) = tokio::join!(store.stitch_after_others(&ids), first.commit(&states));
     first.unwrap();
     let seen = second.unwrap().states[0].seen.clone().expect("stitched by the first");
