@@ -204,7 +204,15 @@ async fn read_one(processor: &Processor, due: DueRead) {
     match settle(processor, &due, evaluation).await {
         Ok(Settled::Done) => {}
         Ok(Settled::Outdated) => {
-            tracing::debug!(entity.r#ref = due.entity_ref, "what was read is of an older claim, or another has read it")
+            tracing::debug!(
+                entity.r#ref = due.entity_ref,
+                "what was read is of an older claim, or another has read it"
+            );
+            // If the claim was withdrawn, the row is looked at once more, and goes.
+            let row = [(due.entity_id, due.source.clone(), due.lease)];
+            if let Err(error) = processor.store.release_reads(&row).await {
+                tracing::debug!(%error, "a due row is not given back; its lease runs out");
+            }
         }
         // The lease runs out, and it is read again.
         Err(error) => tracing::warn!(entity.r#ref = due.entity_ref, %error, "what was read cannot be stored"),

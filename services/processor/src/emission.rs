@@ -86,6 +86,7 @@ impl<'a> Settling<'a> {
             true => processor.store.children(&self.source, "", ALL).await?,
             false => Vec::new(),
         };
+        let floor = processor.store.floor().await?;
         let mut releases = self.releases(emitted);
         let (named, changed) = refs_of(&self.events.iter().chain(&releases).collect::<Vec<_>>());
         let (mut merge, entities) = processor.store.merge(&named, &changed).await?;
@@ -114,8 +115,8 @@ impl<'a> Settling<'a> {
             merge.write_emitted(self.due.entity_id, parent.revision).await?;
         }
         merge.finish_read(self.due, self.done, self.refresh_keys.as_deref()).await?;
-        // The watermark has passed the event long since: it does not speak of what is read outside, and does not wait for it.
-        let request = merge.commit(lane, Revision::MAX, plan.to_stitch.iter().copied().collect()).await?;
+        // The watermark has passed the event that asked, and does not wait for what is read outside; but it stays where it is until this is stitched.
+        let request = merge.commit(lane, floor + 1, plan.to_stitch.iter().copied().collect()).await?;
         processor.after_commit(lane, &plan, request).await;
         Ok(Settled::Done)
     }

@@ -2,6 +2,7 @@
 
 use crate::due::{self, OrphanStrategy};
 use crate::event::{Change, Event, upsert};
+use crate::order_test::Random;
 use crate::{Evaluation, Parts, Pipeline, Processor, emission, removal, testing};
 use outside::{Limits, Outside, Sources};
 use serde_json::{Value, json};
@@ -67,7 +68,7 @@ impl Site {
         };
         let source = format!("provider:{provider}");
         let event = Event { sequence, stored: 1, emitted: None, entity_ref, source, change };
-        let (plan, request) = self.processor.decide_and_commit("fresh", &[&event]).await.expect("it commits");
+        let (plan, request) = patiently(async || self.processor.decide_and_commit("fresh", &[&event]).await).await;
         self.processor.after_commit("fresh", &plan, request).await;
         self.processor.ask_for_reads(&plan, &[], &[]).await.expect("the database answers");
     }
@@ -90,8 +91,8 @@ impl Site {
     /// Reads all that is due, and goes on with every removal, until nothing is left to do.
     async fn settle(&self) {
         for _ in 0..100 {
-            let read = due::read_all(&self.processor).await.expect("the database answers");
-            let removed = removal::turn(&self.processor).await.expect("the database answers");
+            let read = patiently(async || due::read_all(&self.processor).await).await;
+            let removed = patiently(async || removal::turn(&self.processor).await).await;
             if read + removed == 0 {
                 return;
             }
@@ -128,6 +129,17 @@ impl Site {
     async fn born(&self, entity_ref: &str) -> Option<i64> {
         self.rows().await.get(entity_ref)?.born
     }
+}
+
+/// As a worker does: what another is in the way of is tried again.
+async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, store::Error>) -> T {
+    for _ in 0..100 {
+        match attempt().await {
+            Err(store::Error::Collision(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+            other => return other.expect("the database answers"),
+        }
+    }
+    panic!("collided a hundred times");
 }
 
 fn document(word: &str) -> Value {
@@ -353,4 +365,98 @@ async fn an_operator_removes_an_entity() {
     )
     .await;
     check(OrphanStrategy::Delete, "a.yaml: a; p +>root=a.yaml; = a root; operator /location:default/root; =").await;
+}
+
+/// Roots come, change and go, files change, and several processors read, emit and remove at once: in the end there is what the roots reach, and nothing else.
+#[tokio::test]
+async fn whatever_happens_at_once_what_is_reached_is_there() {
+    let seeds = std::env::var("CALLBOARD_TEST_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(3);
+    for seed in 1..=seeds {
+        println!("seed {seed}");
+        chance(Random(0xc0ffee + seed)).await;
+    }
+}
+
+const FILES: u64 = 6;
+
+async fn chance(mut random: Random) {
+    let site = Site::new(OrphanStrategy::Delete).await;
+    let (mut files, mut roots) = (BTreeMap::new(), BTreeMap::new());
+    for file in 0..FILES {
+        write_file(&site, file, &mut files, &mut random);
+    }
+    let is_over = std::cell::Cell::new(false);
+    let work = async || {
+        while !is_over.get() {
+            patiently(async || due::read_all(&site.processor).await).await;
+            patiently(async || removal::turn(&site.processor).await).await;
+        }
+    };
+    let events = async {
+        for _ in 0..80 {
+            let root = format!("r{}", random.below(3));
+            match random.below(4) {
+                0 => write_file(&site, random.below(FILES), &mut files, &mut random),
+                1 => {
+                    site.event("p", &format!("-location:default/{root}")).await;
+                    roots.remove(&root);
+                }
+                2 => site.event("p", &format!("*location:default/l{}", random.below(FILES))).await,
+                _ => {
+                    let targets = some_files(&mut random);
+                    site.event("p", &format!("+>{root}={targets}")).await;
+                    roots.insert(root, targets);
+                }
+            }
+        }
+        is_over.set(true);
+    };
+    tokio::join!(work(), work(), events);
+    // Files may have changed since they were last read; what is read now may name others.
+    for round in 0..3 {
+        for name in (0..FILES).map(|file| format!("l{file}")).chain(roots.keys().cloned()) {
+            site.event("p", &format!("*location:default/{name}")).await;
+        }
+        site.settle().await;
+        if site.shown().await == reached(&roots, &files) {
+            return;
+        }
+        println!("round {round}: not yet");
+    }
+    assert_eq!(site.shown().await, reached(&roots, &files), "roots {roots:?}, files {files:?}");
+}
+
+/// Some of the files, as the targets of a Location.
+fn some_files(random: &mut Random) -> String {
+    let targets: Vec<String> = (0..random.below(3)).map(|_| format!("f{}.yaml", random.below(FILES))).collect();
+    targets.join(",")
+}
+
+/// A file of one component, which other files may have too, and perhaps a Location of its own, which may lead back.
+fn write_file(site: &Site, file: u64, files: &mut BTreeMap<String, String>, random: &mut Random) {
+    let mut words = format!("c{}", random.below(8));
+    if random.below(2) == 0 {
+        words += &format!(" >l{file}={}", some_files(random));
+    }
+    let name = format!("f{file}.yaml");
+    site.file(&name, &words);
+    files.insert(name, words);
+}
+
+/// What the roots reach.
+fn reached(roots: &BTreeMap<String, String>, files: &BTreeMap<String, String>) -> String {
+    let mut found: std::collections::BTreeSet<String> = roots.keys().cloned().collect();
+    let mut targets: Vec<&str> = roots.values().flat_map(|targets| targets.split(',')).collect();
+    let mut seen = std::collections::BTreeSet::new();
+    while let Some(target) = targets.pop() {
+        if target.is_empty() || !seen.insert(target) {
+            continue;
+        }
+        for word in files[target].split_whitespace() {
+            let (name, more) = word.strip_prefix('>').and_then(|word| word.split_once('=')).unwrap_or((word, ""));
+            found.insert(name.to_owned());
+            targets.extend(more.split(','));
+        }
+    }
+    found.into_iter().collect::<Vec<_>>().join(" ")
 }

@@ -140,10 +140,10 @@ fn generate(random: &mut Random, pipeline: &Pipeline) -> Vec<Event> {
 }
 
 /// xorshift: enough for a test, and the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
+    pub fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
