@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::command::{
-    change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
-    shuffle::Shuffle,
+    change::Change, compare::Compare, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest,
+    kill::Kill, shuffle::Shuffle,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Command {
     Ingest(Ingest),
     /// Change entities of an idle catalog and measure until each change can be read
     Change(Change),
+    /// Measure Callboard and Backstage on the same data, in turns; or compare their final entities one by one
+    Compare(Compare),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
     /// Prove that every work item takes effect exactly once
@@ -94,6 +96,7 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Generate(generate) => generate.run().map(|()| None),
         Command::Ingest(ingest) => ingest.run().await.map(Some),
         Command::Change(change) => change.run().await.map(Some),
+        Command::Compare(compare) => compare.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),
         Command::Proof(Proof::Kill(kill)) => kill.run().await.map(Some),
@@ -127,6 +130,8 @@ mod tests {
         check("loadtest proof kill --times 3", true);
         check("loadtest conformance cases --filter refs/ --jobs 4 --verbose", true);
         check("loadtest conformance cases --jobs 0", false);
+        check("loadtest compare --equal --entities 10000", true);
+        check("loadtest compare --rounds 0", false);
         check("loadtest proof", false);
         check("loadtest ingest --require entities_per_second", false);
     }
