@@ -2,8 +2,8 @@
 
 use crate::Error;
 use crate::command::{
-    change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
-    limit::Limit, mixed::Mixed, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
+    change::Change, compare::Compare, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest,
+    kill::Kill, limit::Limit, mixed::Mixed, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -45,6 +45,8 @@ enum Command {
     Soak(Soak),
     /// Measure what this machine could do at best with the same bytes
     Limit(Limit),
+    /// Measure Callboard and Backstage on the same data, in turns; or compare their final entities one by one
+    Compare(Compare),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
     /// Prove that every work item takes effect exactly once
@@ -108,6 +110,7 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Scale(scale) => scale.run().await.map(Some),
         Command::Soak(soak) => soak.run().await.map(Some),
         Command::Limit(limit) => limit.run().await.map(Some),
+        Command::Compare(compare) => compare.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
         Command::Read(read) => read.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),
@@ -149,6 +152,8 @@ mod tests {
         check("loadtest proof kill --times 3", true);
         check("loadtest conformance cases --filter refs/ --jobs 4 --verbose", true);
         check("loadtest conformance cases --jobs 0", false);
+        check("loadtest compare --equal --entities 10000", true);
+        check("loadtest compare --rounds 0", false);
         check("loadtest proof", false);
         check("loadtest ingest --require entities_per_second", false);
     }

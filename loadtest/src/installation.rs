@@ -94,7 +94,7 @@ pub(crate) struct Used {
 }
 
 /// Bytes on disk.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Disk {
     /// PostgreSQL's tables and indexes.
     pub database: u64,
@@ -102,6 +102,16 @@ pub(crate) struct Disk {
     pub log: u64,
     /// All of the broker's streams.
     pub broker: u64,
+}
+
+impl Disk {
+    /// What servers have.
+    pub fn of(servers: &Servers) -> Disk {
+        let data = servers.data_dir();
+        let log = usage::disk_bytes(&data.join("postgres/pg_wal"));
+        let database = usage::disk_bytes(&data.join("postgres")).saturating_sub(log);
+        Disk { database, log, broker: usage::disk_bytes(&data.join("nats")) }
+    }
 }
 
 impl Installation {
@@ -244,10 +254,30 @@ impl Installation {
 
     /// What the servers have on disk; none where they are not ours.
     pub fn disk(&self) -> Option<Disk> {
-        let data = self.own.as_ref()?.servers.data_dir();
-        let log = usage::disk_bytes(&data.join("postgres/pg_wal"));
-        let database = usage::disk_bytes(&data.join("postgres")).saturating_sub(log);
-        Some(Disk { database, log, broker: usage::disk_bytes(&data.join("nats")) })
+        Some(Disk::of(&self.own.as_ref()?.servers))
+    }
+
+    /// Runs a command of the `callboard` program that asks the reader; gives what it printed.
+    ///
+    /// # Errors
+    /// [`Error::Process`] when it fails.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<String, Error> {
+        let reader = self.processes.iter().find(|process| process.role == Role::Reader);
+        let (Some(own), Some(reader)) = (&self.own, reader) else {
+            return Err(Error::Usage("only an installation started here can be asked by its program".to_owned()));
+        };
+        let mut command = tokio::process::Command::new(&own.launch.program);
+        command.args(arguments).envs(own.launch.environment.iter().cloned()).kill_on_drop(true);
+        command.env("CALLBOARD_GRPC_URL", format!("http://{}", reader.grpc)).env("CALLBOARD_DATA_DIR", own.data.path());
+        let output = command.output().await.map_err(Error::io("run", &own.launch.program))?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(Error::Process {
+                process: format!("callboard {}", arguments.join(" ")),
+                reason: format!("ended with {}", output.status),
+                log: String::from_utf8_lossy(&output.stderr).into_owned(),
+            }),
+        }
     }
 
     /// Stops what was started, processes before servers, and removes their data; says where it is if it was to be kept.

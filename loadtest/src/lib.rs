@@ -8,6 +8,7 @@ mod events;
 mod generate;
 mod installation;
 mod metrics;
+mod peer;
 mod process;
 mod publish;
 mod random;

@@ -54,6 +54,13 @@ impl Snapshot {
         self.0.insert(entity_ref.to_owned(), Shown { json: text, digests, revision });
     }
 
+    /// Adds an entity that came as JSON.
+    pub fn add(&mut self, entity_ref: &str, entity: Value) {
+        if let Value::Object(entity) = entity {
+            self.insert(entity_ref, 0, entity);
+        }
+    }
+
     /// How many entities.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -1,6 +1,7 @@
 //! The commands, a file each.
 
 pub(crate) mod change;
+pub(crate) mod compare;
 pub(crate) mod compete;
 pub(crate) mod conformance;
 pub(crate) mod generate;

@@ -3,6 +3,7 @@
 use super::case::{Case, Step};
 use super::judge::{Aspect, Difference};
 use crate::Error;
+use catalog::documents::parse_documents;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +21,9 @@ pub(crate) struct Purpose {
     aspects: Vec<Aspect>,
     /// Why, in one sentence.
     pub reason: String,
+    /// How the row in the table of services/README.md begins.
+    #[allow(dead_code, reason = "a test holds it against the table")]
+    row: String,
 }
 
 /// How a case is recognized.
@@ -42,6 +46,14 @@ enum Rule {
     McpServer,
     /// A delete names its ref with capitals.
     DeleteInAnotherCase,
+    /// A refresh names a ref that nobody publishes.
+    RefreshOfNothing,
+    /// Several Locations have targets.
+    ParentsMeet,
+    /// A provider publishes a ref that a file has, too.
+    ProviderAndParentMeet,
+    /// A Location in a file has a target that leads back to that file.
+    ParentsInACircle,
 }
 
 /// The purposes of this version.
@@ -128,7 +140,80 @@ impl Rule {
                 Step::Delete { entity_ref, .. } => *entity_ref != entity_ref.to_lowercase(),
                 _ => false,
             }),
+            Rule::RefreshOfNothing => claims.case.steps.iter().any(|step| match step {
+                Step::Refresh { entity_ref: Some(named), .. } => {
+                    !Files::of(claims.case).entities().any(|entity| entity_ref(&entity) == *named)
+                        && !claims.claims.contains_key(named)
+                }
+                _ => false,
+            }),
+            Rule::ParentsMeet => {
+                let files = Files::of(claims.case);
+                let read = files.entities().chain(claims.case.published().cloned());
+                let refs: BTreeSet<String> =
+                    read.filter(|entity| entity["kind"] == "Location").map(|entity| entity_ref(&entity)).collect();
+                refs.len() > 1
+            }
+            Rule::ProviderAndParentMeet => {
+                Files::of(claims.case).entities().any(|entity| claims.claims.contains_key(&entity_ref(&entity)))
+            }
+            Rule::ParentsInACircle => Files::of(claims.case).have_a_circle(),
         }
+    }
+}
+
+/// The files of a case, each with all that it holds in any step.
+struct Files(BTreeMap<String, Vec<Value>>);
+
+impl Files {
+    fn of(case: &Case) -> Files {
+        let mut files: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+        for step in &case.steps {
+            let Step::Files { files: written } = step else { continue };
+            for (path, text) in written {
+                let documents = parse_documents(text.as_deref().unwrap_or_default());
+                files
+                    .entry(path.clone())
+                    .or_default()
+                    .extend(documents.into_iter().filter_map(|document| document.content.ok()));
+            }
+        }
+        Files(files)
+    }
+
+    fn entities(&self) -> impl Iterator<Item = Value> {
+        self.0.values().flatten().cloned().collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether one leads to itself, over the targets of its Locations.
+    fn have_a_circle(&self) -> bool {
+        self.0.keys().any(|start| {
+            let mut seen = BTreeSet::new();
+            let mut next: Vec<String> = self.targets(start);
+            while let Some(path) = next.pop() {
+                if path == *start {
+                    return true;
+                }
+                if seen.insert(path.clone()) {
+                    next.extend(self.targets(&path));
+                }
+            }
+            false
+        })
+    }
+
+    /// The files of the case that the Locations in a file name, by the last part of their targets.
+    fn targets(&self, path: &str) -> Vec<String> {
+        let locations = self.0.get(path).into_iter().flatten().filter(|entity| entity["kind"] == "Location");
+        let named = locations.flat_map(|location| {
+            let spec = &location["spec"];
+            let several = spec["targets"].as_array().cloned().unwrap_or_default();
+            several.into_iter().chain([spec["target"].clone()])
+        });
+        let last = |target: Value| Some(target.as_str()?.rsplit('/').next()?.to_owned());
+        let ends = named.filter_map(last).collect::<Vec<_>>();
+        let is_named = |path: &&String| path.rsplit('/').next().is_some_and(|last| ends.iter().any(|end| end == last));
+        self.0.keys().filter(is_named).cloned().collect()
     }
 }
 
@@ -176,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn every_purpose_has_its_row_in_the_table() {
+        let table = include_str!("../../../services/README.md");
+        for purpose in purposes().unwrap() {
+            assert!(table.contains(&format!("\n| {}", purpose.row)), "no row begins with: {}", purpose.row);
+        }
+    }
+
+    #[test]
     fn a_case_is_recognized_by_its_steps() {
         use Aspect::{Entity, Error, Uid};
         let entity = |n: i64| {
@@ -199,6 +292,18 @@ mod tests {
             json!([{ "op": "snapshot", "provider": "p", "entities": [{ "entity": entity(1) }, { "entity": {} }] }]),
             &[Entity],
             Some("malformed"),
+        );
+        let location = |name: &str, target: &str| {
+            format!("kind: Location\nmetadata: {{name: {name}}}\nspec: {{target: ./{target}}}\n")
+        };
+        let files = |b: &str| json!({ "op": "files", "files": { "a.yaml": location("a", "b.yaml"), "b.yaml": location("b", b) } });
+        check(json!([files("a.yaml")]), &[Entity], Some("circle"));
+        check(json!([files("c.yaml")]), &[Entity], None);
+        check(json!([files("c.yaml")]), &[Uid], Some("takes over when the first lets go"));
+        check(
+            json!([{ "op": "files", "files": { "a.yaml": "kind: A\nmetadata: {name: b}\n" } }, upsert("p", json!("k"), 1)]),
+            &[Entity],
+            Some("beside a Location"),
         );
     }
 }

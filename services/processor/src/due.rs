@@ -208,14 +208,18 @@ async fn read_one(processor: &Processor, due: DueRead) {
                 entity.r#ref = due.entity_ref,
                 "what was read is of an older claim, or another has read it"
             );
-            // If the claim was withdrawn, the row is looked at once more, and goes.
-            let row = [(due.entity_id, due.source.clone(), due.lease)];
-            if let Err(error) = processor.store.release_reads(&row).await {
-                tracing::debug!(%error, "a due row is not given back; its lease runs out");
-            }
+            release(processor, &due).await;
         }
         // The lease runs out, and it is read again.
         Err(error) => tracing::warn!(entity.r#ref = due.entity_ref, %error, "what was read cannot be stored"),
+    }
+}
+
+/// What became due anew while it was read is not left until the lease runs out. Does nothing where another holds it.
+async fn release(processor: &Processor, due: &DueRead) {
+    match processor.store.release_reads(&[(due.entity_id, due.source.clone(), due.lease)]).await {
+        Ok(()) => processor.reads_are_due.notify_one(),
+        Err(error) => tracing::debug!(%error, "an outdated read is not given back; its lease runs out"),
     }
 }
 
