@@ -183,6 +183,18 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_READ_RATE", global = true, hide_short_help = true, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub read_rate: u32,
 
+    /// A snapshot that would withdraw more than this share of its provider's claims, in percent, is held for an operator; 0 to 100
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_MAX_REMOVAL", global = true, hide_short_help = true, value_name = "PERCENT", default_value = "50", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub snapshot_max_removal: u32,
+
+    /// So many claims a snapshot may withdraw whatever their share; 0 to 1,000,000
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_FREE_REMOVALS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub snapshot_free_removals: u32,
+
+    /// A snapshot of which nothing came for so long withdraws nothing; until then `at_least_revision` waits for it. 10s to 1d
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_TIMEOUT", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = snapshot_timeout)]
+    pub snapshot_timeout: Duration,
+
     /// Where `up` and `demo` keep their servers' data and say where they are reached
     #[arg(
         long,
@@ -246,6 +258,15 @@ impl Config {
             stitch_bytes: self.stitch_max_bytes,
             ack_wait: self.ack_wait,
             ..bus::Limits::default()
+        }
+    }
+
+    /// When a snapshot withdraws nothing.
+    pub fn snapshots(&self) -> processor::SnapshotsConfig {
+        processor::SnapshotsConfig {
+            max_removal_percent: self.snapshot_max_removal,
+            free_removals: self.snapshot_free_removals,
+            timeout: self.snapshot_timeout,
         }
     }
 
@@ -375,6 +396,10 @@ fn keep_events(text: &str) -> Result<Duration, String> {
 
 fn orphan_grace(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::ZERO, Duration::from_secs(30 * 86_400), "expected 0s to 30d")
+}
+
+fn snapshot_timeout(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(10), Duration::from_secs(86_400), "expected 10s to 1d")
 }
 
 fn read_interval(text: &str) -> Result<Duration, String> {
