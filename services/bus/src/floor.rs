@@ -35,7 +35,8 @@ impl Lanes {
 /// The highest sequence up to which every message of these lanes is acknowledged.
 ///
 /// A consumer's own counts are brought up to date a moment after a message is stored, so "nothing pending" may be said
-/// of a stream that has just grown. What lies above a consumer's acknowledged sequence is therefore asked of the store.
+/// of a stream that has just grown. What lies above a consumer's acknowledged sequence is therefore asked of the store; which also tells how far the
+/// other lane may be ahead of it: an event that waits for those before it waits for nothing else.
 ///
 /// # Errors
 /// [`Error::Away`] when the broker does not answer all of it.
@@ -43,10 +44,6 @@ pub async fn settled_through(bus: &Bus, lanes: &Lanes) -> Result<u64, Error> {
     let mut settled = stream_status(bus, &lanes.stream).await?.last_sequence;
     for (durable, filters) in &lanes.consumers {
         let status = consumer_status(bus, &lanes.stream, durable).await?;
-        if status.pending + status.in_flight > 0 {
-            settled = settled.min(status.acknowledged_through);
-            continue;
-        }
         for filter in filters {
             if let Some(next) = next_message(bus, &lanes.stream, status.acknowledged_through + 1, filter).await? {
                 settled = settled.min(next.sequence - 1);

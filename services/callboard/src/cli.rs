@@ -90,6 +90,12 @@ pub enum Command {
     /// Show how much there is, how much waits, how long it waits, and what is wrong
     #[command(after_help = STATUS)]
     Status,
+    /// List snapshots (what a provider sent as all that it has), approve or discard those that are held
+    #[command(after_help = SNAPSHOTS)]
+    Snapshots(SnapshotsArgs),
+    /// List claims that lose to another location key, with both sides
+    #[command(after_help = CONFLICTS)]
+    Conflicts,
     /// List entities whose newest content failed
     #[command(after_help = ERRORS)]
     Errors,
@@ -121,12 +127,46 @@ pub struct PublishArgs {
     /// The location key of their claims: who has the same one is the same source of an entity; 1 to 2048 bytes
     #[arg(long, value_name = "KEY", value_parser = location_key)]
     pub location_key: Option<String>,
+    /// This is all that the provider has: what it published before and is not among these is withdrawn
+    #[arg(long, conflicts_with = "check")]
+    pub snapshot: bool,
+    /// Of one entity: the revision that it replaces, as `get` shows it; refused if the entity has moved on. 0: it must not be there
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(0..), conflicts_with = "snapshot")]
+    pub expected_revision: Option<i64>,
     /// Check only; publish nothing
     #[arg(long)]
     pub check: bool,
     /// Wait until a reader shows them, five minutes at most
     #[arg(long)]
     pub wait: bool,
+}
+
+/// What is done with snapshots.
+#[derive(Args)]
+pub struct SnapshotsArgs {
+    /// Without one they are listed
+    #[command(subcommand)]
+    pub command: Option<SnapshotsCommand>,
+}
+
+/// What an operator says of a snapshot.
+#[derive(Subcommand)]
+pub enum SnapshotsCommand {
+    /// Withdraw what a held snapshot left out, all the same
+    Approve(SnapshotArgs),
+    /// Let a held snapshot, or one that is not complete, withdraw nothing
+    Discard(SnapshotArgs),
+}
+
+/// Which snapshot.
+#[derive(Args)]
+pub struct SnapshotArgs {
+    /// Its id
+    #[arg(value_name = "ID")]
+    pub id: String,
+    /// Its provider, where several have used the id
+    #[arg(long, value_name = "NAME", value_parser = provider)]
+    pub provider: Option<String>,
 }
 
 /// What is removed.
@@ -251,6 +291,8 @@ const PUBLISH: &str = "Examples:
   callboard publish catalog-info.yaml
   callboard publish services/ --provider monorepo --wait
   callboard publish services/ --check            checks by the rules of processing, and publishes nothing
+  callboard publish services/ --provider monorepo --snapshot   and withdraws what the provider has published before and has no more
+  callboard publish web.yaml --expected-revision 1234    only if nobody has changed it since
   generate-entities | callboard publish -
 
 A document that breaks a rule is told with file, line and field; the others are published all the same, and the exit code is 1.
@@ -291,6 +333,20 @@ const WATCH: &str = "Examples:
   callboard watch --resume \"$(tail -1 entities.jsonl | jq -r .resume)\" --output json >> entities.jsonl
 
 It goes on across readers that restart. A token is good for six days; one that is too old ends it, with what to do.";
+const SNAPSHOTS: &str = "Examples:
+  callboard snapshots
+  callboard snapshots approve 2026-07-01T06:00:00Z
+  callboard snapshots discard 2026-07-01T06:00:00Z --provider monorepo
+  callboard snapshots --output json | jq 'select(.state == \"held\")'
+
+Needs the database. A snapshot with a refused part, or one that would withdraw more than --snapshot-max-removal of its provider's claims,
+withdraws nothing: it is held until an operator approves or discards it. One that is not complete in time (timed_out) withdraws nothing.";
+
+const CONFLICTS: &str = "Examples:
+  callboard conflicts
+  callboard conflicts --output json | jq -r '.loses.source' | sort | uniq -c
+
+Needs the database. Who was first with a location key keeps the entity; the others take over when it withdraws.";
 
 const ERRORS: &str = "Examples:
   callboard errors

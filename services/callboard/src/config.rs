@@ -3,7 +3,7 @@
 use crate::config_values::{
     ack_wait, batch_events, concurrency, database_url, domain, http_url, installation, keep_events, log_filter,
     max_behind, nats_url, orphan_grace, read_bytes, read_interval, read_timeout, replicas, snapshot_every,
-    stream_bytes,
+    snapshot_timeout, stream_bytes,
 };
 use crate::failure::Failure;
 use std::net::SocketAddr;
@@ -199,6 +199,18 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_READ_RATE", global = true, hide_short_help = true, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub read_rate: u32,
 
+    /// A snapshot that would withdraw more than this share of its provider's claims, in percent, is held for an operator; 0 to 100
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_MAX_REMOVAL", global = true, hide_short_help = true, value_name = "PERCENT", default_value = "50", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub snapshot_max_removal: u32,
+
+    /// So many claims a snapshot may withdraw whatever their share; 0 to 1,000,000
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_FREE_REMOVALS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "20", value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub snapshot_free_removals: u32,
+
+    /// A snapshot of which nothing came for so long withdraws nothing; until then `at_least_revision` waits for it. 10s to 1d
+    #[arg(long, env = "CALLBOARD_SNAPSHOT_TIMEOUT", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = snapshot_timeout)]
+    pub snapshot_timeout: Duration,
+
     /// Where `up` and `demo` keep their servers' data and say where they are reached
     #[arg(
         long,
@@ -262,6 +274,15 @@ impl Config {
             stitch_bytes: self.stitch_max_bytes,
             ack_wait: self.ack_wait,
             ..bus::Limits::default()
+        }
+    }
+
+    /// When a snapshot withdraws nothing.
+    pub fn snapshots(&self) -> processor::SnapshotsConfig {
+        processor::SnapshotsConfig {
+            max_removal_percent: self.snapshot_max_removal,
+            free_removals: self.snapshot_free_removals,
+            timeout: self.snapshot_timeout,
         }
     }
 

@@ -105,6 +105,10 @@ pub fn keep_events(text: &str) -> Result<Duration, String> {
 }
 
 /// What `orphan_grace` may be.
+pub fn snapshot_timeout(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(10), Duration::from_secs(86_400), "expected 10s to 1d")
+}
+
 pub fn orphan_grace(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::ZERO, Duration::from_secs(30 * 86_400), "expected 0s to 30d")
 }

@@ -50,6 +50,8 @@ fn run(config: &config::Config, command: Command) -> Result<(), Failure> {
         Command::List(args) => commands::list::run(config, &args),
         Command::Watch(args) => commands::watch::run(config, &args),
         Command::Status => commands::status::run(config),
+        Command::Conflicts => commands::conflicts::run(config),
+        Command::Snapshots(args) => commands::snapshots::run(config, args.command.as_ref()),
         Command::Errors => commands::errors::run(config),
         Command::DeadLetters(args) => commands::dead_letters::run(config, &args),
     }

@@ -13,12 +13,31 @@ const BATCH: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// In whose name entities are published.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Publisher {
     /// The provider.
     pub provider: String,
     /// The location key of every claim, if any.
     pub location_key: Option<String>,
+    /// The id of the snapshot of which each is a part.
+    pub snapshot: Option<String>,
+    /// The revision which each replaces.
+    pub expected_revision: Option<i64>,
+}
+
+impl Publisher {
+    /// What the headers of each event say.
+    fn headers(&self) -> Vec<(&'static str, String)> {
+        let expected = self.expected_revision.map(|revision| (header::EXPECTED_REVISION, revision.to_string()));
+        let key = self.location_key.clone().map(|key| (header::LOCATION_KEY, key));
+        let snapshot = self.snapshot.clone().map(|snapshot| (header::SNAPSHOT, snapshot));
+        key.into_iter().chain(snapshot).chain(expected).collect()
+    }
+}
+
+/// An id for a snapshot that no other one has.
+pub fn snapshot_id() -> String {
+    run_id()
 }
 
 /// Publishes entities; gives the sequence of each. `done` is told how many more are stored.
@@ -35,7 +54,7 @@ pub async fn publish(
     let subject = bus.names().event(&publisher.provider, operation);
     let payloads: Vec<&[u8]> = entities.iter().map(|entity| entity.json.as_slice()).collect();
     let batch = if entities.len() <= SINGLE { 1 } else { BATCH };
-    send(bus, &subject, publisher.location_key.as_deref(), &payloads, (batch, done)).await
+    send(bus, &subject, &publisher.headers(), &payloads, (batch, done)).await
 }
 
 /// Publishes deletions of refs, or their removals, under a subject; gives the sequence of each.
@@ -46,13 +65,24 @@ pub async fn delete(bus: &Bus, subject: &str, refs: &[String]) -> Result<Vec<u64
     let bodies: Vec<Vec<u8>> =
         refs.iter().map(|name| serde_json::json!({"entityRef": name}).to_string().into_bytes()).collect();
     let payloads: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
-    send(bus, subject, None, &payloads, (1, &|_| ())).await
+    send(bus, subject, &[], &payloads, (1, &|_| ())).await
+}
+
+/// Publishes the event that ends a snapshot of so many parts; gives its sequence.
+///
+/// # Errors
+/// As [`publish`].
+pub async fn end_snapshot(bus: &Bus, provider: &str, snapshot: &str, count: usize) -> Result<u64, Failure> {
+    let subject = bus.names().event(provider, "snapshot");
+    let body = serde_json::json!({"snapshot": snapshot, "count": count}).to_string().into_bytes();
+    let sequences = send(bus, &subject, &[], &[&body], (1, &|_| ())).await?;
+    Ok(sequences[0])
 }
 
 async fn send(
     bus: &Bus,
     subject: &str,
-    location_key: Option<&str>,
+    headers: &[(&'static str, String)],
     payloads: &[&[u8]],
     (batch, done): (usize, &dyn Fn(u64)),
 ) -> Result<Vec<u64>, Failure> {
@@ -63,10 +93,7 @@ async fn send(
         let record = |(index, payload): (usize, &&[u8])| {
             // Not the content's hash: the same content may be meant again, after another.
             let record = Record::new(subject, payload.to_vec()).with_id(format!("{run}-{}", begin + index));
-            match location_key {
-                Some(key) => record.with_header(header::LOCATION_KEY, key),
-                None => record,
-            }
+            headers.iter().fold(record, |record, (name, value)| record.with_header(name, value))
         };
         let records: Vec<Record> = payloads.iter().enumerate().map(record).collect();
         sequences.extend(send_batch(bus, &records).await?);

@@ -151,6 +151,7 @@ async fn write(role: Role, context: &Context, bus: Bus, stop: Stop) -> Result<()
                 batch_events: config.batch_events,
                 streams,
                 reads: config.reads(),
+                snapshots: config.snapshots(),
                 ..processor::Config::default()
             };
             let attached = processor::attach(&bus, &store, &config.streams, &stop).await;

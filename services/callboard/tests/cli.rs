@@ -386,7 +386,20 @@ fn what_is_wrong_is_said_with_what_to_do() {
 #[test]
 fn help_teaches() {
     let place = Place::new("help");
-    for command in ["up", "demo", "processor", "publish", "delete", "get", "list", "status", "errors", "dead-letters"] {
+    for command in [
+        "up",
+        "demo",
+        "processor",
+        "publish",
+        "delete",
+        "get",
+        "list",
+        "status",
+        "errors",
+        "snapshots",
+        "conflicts",
+        "dead-letters",
+    ] {
         let help = place.ask(&["help", command]);
         assert!(help.contains("Examples:") && help.contains("CALLBOARD_NATS_URL"), "{command}: {help}");
     }

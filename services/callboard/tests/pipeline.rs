@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::json;
-use support::{Pipeline, component, group};
+use support::{Pipeline, component, group, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_entity_comes_out_stitched_with_both_ends_of_its_relations() {
@@ -183,5 +183,93 @@ async fn a_deleted_consumer_is_made_anew_and_nothing_is_lost() {
     pipeline.settle().await;
     assert!(pipeline.entity("component:default/after").is_some());
     assert_eq!(pipeline.messages("component:default/before"), 1, "what was settled is not done again");
+    pipeline.stop().await;
+}
+
+/// The upserts of a snapshot and, if it is whole, the event that ends it.
+fn snapshot(pipeline: &Pipeline, id: &str, names: &[&str], count: usize) -> Vec<bus::Record> {
+    let part = |name: &&str| {
+        let event = pipeline.event("p", "upsert", &component(name, "team"));
+        event.with_header(bus::header::SNAPSHOT, id)
+    };
+    let end = pipeline.event("p", "snapshot", &json!({"snapshot": id, "count": count}));
+    names.iter().map(part).chain([end]).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_withdraws_what_it_leaves_out() {
+    let pipeline = Pipeline::start().await;
+    pipeline.publish(&snapshot(&pipeline, "1", &["a", "b", "c"], 3)).await;
+    pipeline.upsert("q", &component("other", "team")).await;
+    pipeline.settle().await;
+    assert_eq!(pipeline.all().len(), 4);
+    let uid = pipeline.entity("component:default/b").unwrap()["metadata"]["uid"].clone();
+
+    pipeline.publish(&snapshot(&pipeline, "2", &["b", "d"], 2)).await;
+    pipeline.settle().await;
+    let mut refs: Vec<String> = pipeline.all().into_keys().collect();
+    refs.sort();
+    assert_eq!(refs, ["component:default/b", "component:default/d", "component:default/other"]);
+    assert_eq!(pipeline.entity("component:default/b").unwrap()["metadata"]["uid"], uid);
+
+    let mut refused = snapshot(&pipeline, "3", &["b"], 2);
+    let nonsense = bus::Record::new(pipeline.names().event("p", "upsert"), "nonsense");
+    refused.insert(0, nonsense.with_header(bus::header::SNAPSHOT, "3"));
+    pipeline.publish(&refused).await;
+    pipeline.settle().await;
+    assert!(pipeline.entity("component:default/d").is_some(), "a snapshot with a refused part is held");
+    let rows = pipeline.store.snapshot_rows(10).await.unwrap();
+    let held = rows.iter().find(|row| row.snapshot == "3").unwrap();
+    assert_eq!((held.state.as_str(), held.parts), ("held", 2), "{held:?}");
+    assert!(pipeline.store.approve_snapshot("p", "3").await.unwrap());
+    wait_for("what it left out to go", async || pipeline.entity("component:default/d").is_none().then_some(())).await;
+
+    pipeline.publish(&snapshot(&pipeline, "4", &[], 0)).await;
+    pipeline.settle().await;
+    assert_eq!(pipeline.all().into_keys().collect::<Vec<_>>(), ["component:default/other"]);
+    pipeline.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expected_revision_is_refused_when_the_entity_moved_on() {
+    let pipeline = Pipeline::start().await;
+    let upsert = async |owner: &str, expected: i64| {
+        let event = pipeline.event("p", "upsert", &component("a", owner));
+        pipeline.publish(&[event.with_header(bus::header::EXPECTED_REVISION, expected)]).await;
+    };
+    upsert("one", 0).await;
+    upsert("two", 1).await;
+    upsert("three", 1).await;
+    upsert("four", 0).await;
+    upsert("five", 2).await;
+    pipeline.settle().await;
+    assert_eq!(pipeline.entity("component:default/a").unwrap()["spec"]["owner"], "five");
+    let mut reasons: Vec<String> = pipeline.dead_letters().await.into_iter().map(|letter| letter.reason).collect();
+    reasons.sort();
+    assert_eq!(
+        reasons,
+        [
+            "expected component:default/a at revision 0, and it has moved on to 2",
+            "expected component:default/a at revision 1, and it has moved on to 2"
+        ]
+    );
+    pipeline.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conflict_names_both_sides() {
+    let pipeline = Pipeline::start().await;
+    pipeline.upsert_with_key("p", &component("a", "one"), Some("K")).await;
+    pipeline.upsert_with_key("q", &component("a", "two"), Some("L")).await;
+    pipeline.upsert_with_key("r", &component("a", "three"), None).await;
+    pipeline.settle().await;
+    let found = pipeline.store.conflicts((0, ""), 10).await.unwrap();
+    let found: Vec<_> = found.into_iter().map(|conflict| (conflict.shown, conflict.loses)).collect();
+    let side = |source: &str, key: Option<&str>, revision| (source.to_owned(), key.map(str::to_owned), revision);
+    let shown = side("provider:p", Some("K"), 1);
+    assert_eq!(found, [(shown.clone(), side("provider:q", Some("L"), 2)), (shown, side("provider:r", None, 3))]);
+    pipeline.delete("p", "component:default/a").await;
+    pipeline.settle().await;
+    assert_eq!(pipeline.entity("component:default/a").unwrap()["spec"]["owner"], "two");
     pipeline.stop().await;
 }

@@ -1,15 +1,26 @@
 //! What a batch of events does to the claims it was locked with: a pure function, from rows and events to a plan of writes.
 
+mod mutation;
+
+pub(crate) use mutation::Unapplied;
+
 use crate::event::{Change, Event, Processed, Read, Upsert};
 use catalog::claims::{Claim, Claims, Head, Inserted, Operation, REMOVALS, Revision, Standing};
 use catalog::entity;
 use catalog::process::{Model, Relation, process};
+use mutation::{count_conflicts, count_part, expectation, sweep};
 use serde_json::{Map, Value};
-use std::collections::{BTreeSet, HashMap, HashSet};
-use store::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, ReadWrite, RelationRow, Step, StreamPosition};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use store::{
+    ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Floor, Parts, ReadWrite, RelationRow, Step,
+    StreamPosition,
+};
 
 /// How the source of what an entity emits begins; its ref follows.
 pub(crate) const EMITTED_BY: &str = "entity:";
+
+/// How the source of what a provider claims begins; its name follows.
+pub(crate) const PROVIDER: &str = "provider:";
 
 /// Everything that one batch writes, but what its entities say of others.
 #[derive(Default)]
@@ -34,6 +45,12 @@ pub(crate) struct Plan {
     pub cascade: Vec<(i64, Step)>,
     /// Refs that are to be read again.
     pub refreshed: Refreshed,
+    /// Parts of snapshots that are merged now, by provider and snapshot.
+    pub parts: BTreeMap<(String, String), Parts>,
+    /// Events (their places in the batch) that are not applied, and what becomes of them.
+    pub unapplied: Vec<(usize, Unapplied)>,
+    /// Events whose claim loses to another location key.
+    pub conflicts: u64,
     pub lowest_revision: Revision,
     pub changed: u64,
     pub unchanged: u64,
@@ -72,12 +89,14 @@ struct Entity {
     is_let_go: bool,
     /// Of an operator's removal.
     removed_at: Option<Revision>,
+    /// Of a snapshot that left it out.
+    swept_at: Option<Revision>,
 }
 
 /// Decides what the events do. The rows are locked, and the floor was read after that.
 pub(crate) fn decide(
     entities: Vec<EntityRow>,
-    (floor, rows): (Revision, Vec<ClaimRow>),
+    (floor, rows): (Floor, Vec<ClaimRow>),
     events: &[&Event],
     position: &StreamPosition,
 ) -> Plan {
@@ -99,6 +118,7 @@ pub(crate) fn decide(
             is_claimed: false,
             is_let_go: false,
             removed_at: None,
+            swept_at: None,
         };
         found.push(entity);
     }
@@ -117,14 +137,21 @@ pub(crate) fn decide(
         }
     }
     for mut entity in found {
-        entity.claims.settle(floor);
+        plan.conflicts += count_conflicts(&entity, events);
+        let before = (entity.claims.by_source.len() > 1).then(|| entity.claims.by_source.clone());
+        entity.claims.settle_behind(floor.held, floor.revision);
         write_claims(&mut entity, events, &mut plan);
+        write_settled(&entity, before.unwrap_or_default(), &mut plan);
         write_entity(&entity, events, &mut plan);
     }
     plan
 }
 
-fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, floor: Revision, plan: &mut Plan) {
+fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, floor: Floor, plan: &mut Plan) {
+    if let Some(unapplied) = expectation(entity, event, revision, floor) {
+        plan.unapplied.push((index, unapplied));
+        return;
+    }
     let before = entity.claims.by_source.get(&event.source).and_then(|claim| claim.standing());
     let operation = match &event.change {
         Change::Upsert(upsert) if is_unchanged_emission(entity, event, upsert, before.as_ref()) => {
@@ -152,19 +179,20 @@ fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, 
         }
         Change::Remove => {
             plan.lowest_revision = plan.lowest_revision.min(revision);
-            return remove(entity, revision, floor, plan);
+            return remove(entity, revision, floor.revision, plan);
         }
         Change::Read(read) => return insert_read(entity, index, event, read, plan),
+        Change::Sweep { begun } => return sweep(entity, &event.source, (*begun, revision), plan),
     };
     let claims = matches!(operation, Operation::Claim { .. });
     let inserted = match event.emitted {
         None => {
             plan.lowest_revision = plan.lowest_revision.min(revision);
-            entity.claims.insert(&event.source, Head { revision, operation }, floor)
+            entity.claims.insert(&event.source, Head { revision, operation }, floor.revision)
         }
         Some(_) => {
             let revision = before.as_ref().map_or(revision, |before| revision.max(before.newest));
-            entity.claims.emit(&event.source, Head { revision, operation }, floor);
+            entity.claims.emit(&event.source, Head { revision, operation }, floor.held);
             Inserted::New
         }
     };
@@ -178,6 +206,7 @@ fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, 
             entity.is_claimed |= claims;
             entity.before.entry(event.source.clone()).or_insert(before);
             entity.inserted.insert((event.source.clone(), revision), index);
+            count_part(event, revision, plan);
             let failed = matches!(&event.change, Change::Upsert(Upsert { outcome: Processed::Bad(_), .. }));
             if failed {
                 plan.errors += 1;
@@ -344,6 +373,18 @@ fn write_claims(entity: &mut Entity, events: &[&Event], plan: &mut Plan) {
     entity.rewritten = rewritten;
 }
 
+/// Plans the rows of claims that no event touches and that were settled with the others: what is settled of an entity is settled of all of its claims,
+/// or nobody could tell since when it has been present.
+fn write_settled(entity: &Entity, before: BTreeMap<String, Claim>, plan: &mut Plan) {
+    for (source, before) in before {
+        let claim = entity.claims.by_source.get(&source).filter(|claim| **claim != before);
+        let Some(claim) = claim.filter(|_| !entity.before.contains_key(&source)) else { continue };
+        let newest = before.standing().map(|standing| standing.newest).or(before.newest_head()).unwrap_or_default();
+        let hash = entity.hashes.get(&source).cloned();
+        plan.claims.push(ClaimWrite { entity_id: entity.row.id, source, newest, hash, claim: claim.clone() });
+    }
+}
+
 /// Plans the entity's own row, and whether it has to be stitched.
 fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
     let row = &entity.row;
@@ -361,7 +402,7 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
         (Some((_, standing)), true) => standing.newest,
         (None, true) => {
             let inserted = entity.inserted.keys().map(|(_, revision)| *revision).max();
-            inserted.into_iter().chain(entity.removed_at).max().unwrap_or(row.revision)
+            inserted.into_iter().chain(entity.removed_at).chain(entity.swept_at).max().unwrap_or(row.revision)
         }
     };
     if changed || entity.refresh {

@@ -2,6 +2,7 @@
 
 use crate::evaluate::Child;
 use crate::pipeline::Pipeline;
+use crate::snapshots::{End, check_id, parse_end};
 use bus::{Item, Names, Outcome, header};
 use catalog::claims::Revision;
 use catalog::entity::{self, Limits};
@@ -23,6 +24,8 @@ pub(crate) enum Loaded {
     Event(Event),
     /// It asks for what was read from these refresh keys to be read again.
     Keys(Vec<String>),
+    /// It ends a snapshot.
+    End(End),
     /// It can't be a claim; the reason in one sentence.
     Dead(String),
 }
@@ -35,10 +38,10 @@ impl Loaded {
         }
     }
 
-    pub fn into_outcome(self) -> Outcome {
+    pub fn to_outcome(&self) -> Outcome {
         match self {
-            Loaded::Event(_) | Loaded::Keys(_) => Outcome::Done,
-            Loaded::Dead(reason) => Outcome::Dead(reason),
+            Loaded::Event(_) | Loaded::Keys(_) | Loaded::End(_) => Outcome::Done,
+            Loaded::Dead(reason) => Outcome::Dead(reason.clone()),
         }
     }
 }
@@ -66,6 +69,10 @@ pub(crate) enum Change {
     Release,
     /// What its claim needed from outside was read.
     Read(Read),
+    /// A snapshot that began at this revision left it out.
+    Sweep {
+        begun: Revision,
+    },
 }
 
 /// What came of a read.
@@ -82,6 +89,10 @@ pub(crate) struct Upsert {
     /// Hash of the entity as it came, and of the model that processed it.
     pub hash: String,
     pub outcome: Processed,
+    /// The snapshot that it is part of.
+    pub snapshot: Option<String>,
+    /// The revision that it replaces; 0: the entity must not be there.
+    pub expected: Option<Revision>,
 }
 
 impl Upsert {
@@ -93,7 +104,7 @@ impl Upsert {
             Some(Ok(good)) => Processed::Good(good),
             Some(Err(bad)) => Processed::Bad(bad),
         };
-        Upsert { location_key, hash, outcome }
+        Upsert { location_key, hash, outcome, snapshot: None, expected: None }
     }
 }
 
@@ -150,17 +161,13 @@ pub(crate) fn load(item: &Item, names: &Names, pipeline: &Pipeline, limits: &Lim
     let Some((provider, operation)) = names.parse_event(item.subject()) else {
         return Loaded::Dead(format!("subject {} names no provider and operation", item.subject()));
     };
-    if item.header(header::EXPECTED_REVISION).is_some() {
-        return Loaded::Dead(format!(
-            "header {}: this version of Callboard does not decide expected revisions",
-            header::EXPECTED_REVISION
-        ));
-    }
     let parsed = match operation.as_str() {
         "upsert" | "import" => {
             let provider_subject = item.subject().rsplit_once('.').map_or(item.subject(), |(provider, _)| provider);
             upsert(item.payload(), item.header(header::LOCATION_KEY), provider_subject, pipeline, limits)
+                .and_then(|(entity_ref, change)| Ok((entity_ref, with_headers(change, item)?)))
         }
+        "snapshot" => return parse_end(provider, item.payload()).map_or_else(Loaded::Dead, Loaded::End),
         "delete" => parse_ref(item.payload()).map(|entity_ref| (entity_ref, Change::Delete)),
         "refresh" => match parse_keys(item.payload()) {
             Ok(Some(keys)) => return Loaded::Keys(keys),
@@ -184,6 +191,22 @@ pub(crate) fn load(item: &Item, names: &Names, pipeline: &Pipeline, limits: &Lim
         }),
         Err(reason) => Loaded::Dead(reason),
     }
+}
+
+/// An upsert with what the headers say of it beside its location key.
+fn with_headers(mut change: Change, item: &Item) -> Result<Change, String> {
+    if let Change::Upsert(upsert) = &mut change {
+        if let Some(id) = item.header(header::SNAPSHOT) {
+            check_id(id).map_err(|reason| format!("header {}: {reason}", header::SNAPSHOT))?;
+            upsert.snapshot = Some(id.to_owned());
+        }
+        if let Some(text) = item.header(header::EXPECTED_REVISION) {
+            let expected = text.parse().ok().filter(|revision: &Revision| *revision >= 0);
+            let reason = || format!("header {}: expected a revision, found \"{text}\"", header::EXPECTED_REVISION);
+            upsert.expected = Some(expected.ok_or_else(reason)?);
+        }
+    }
+    Ok(change)
 }
 
 /// When the broker stored a message, in nanoseconds since 1970.
@@ -218,7 +241,7 @@ pub(crate) fn upsert(
             Err(error) => Processed::Bad(Bad { raw: payload.to_vec(), error: error.to_status_item().to_string() }),
         },
     };
-    Ok((entity_ref, Change::Upsert(Upsert { location_key, hash, outcome })))
+    Ok((entity_ref, Change::Upsert(Upsert { location_key, hash, outcome, snapshot: None, expected: None })))
 }
 
 /// `{"keys": ["url:https://host/path"]}`; none: it names no keys.

@@ -28,6 +28,9 @@ mod relay;
 mod removal;
 mod run;
 #[cfg(test)]
+mod snapshot_test;
+mod snapshots;
+#[cfg(test)]
 mod testing;
 
 pub use attach::attach;
@@ -38,15 +41,16 @@ pub use event::{Bad, Good};
 pub use external::ExternalConfig;
 pub use pipeline::{EntityProcessor, EvaluationLimits, Parts, Pipeline, Step};
 pub use run::{Run, Trouble};
+pub use snapshots::SnapshotsConfig;
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
-use decide::Plan;
+use decide::{Plan, Unapplied};
 use event::{Event, Loaded};
 use metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use store::{EntityRow, Merge, RelationRow, Request, Store};
 
 /// Entities that one stitch request names at most.
@@ -69,6 +73,8 @@ pub struct Config {
     pub streams: Limits,
     /// What is read outside, and what comes of it.
     pub reads: ReadsConfig,
+    /// When a snapshot withdraws nothing.
+    pub snapshots: SnapshotsConfig,
 }
 
 impl Default for Config {
@@ -81,6 +87,7 @@ impl Default for Config {
             outbox_rows: 1000,
             streams: Limits::default(),
             reads: ReadsConfig::default(),
+            snapshots: SnapshotsConfig::default(),
         }
     }
 }
@@ -110,6 +117,7 @@ pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, sto
         attach::again(&processor, &stop),
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
+        snapshots::run(&processor, &stop),
     );
     Ok(())
 }
@@ -146,12 +154,30 @@ impl bus::Handler for Processor {
             .iter()
             .map(|item| event::load(item, self.bus.names(), &self.pipeline, &self.config.entity_limits))
             .collect();
-        let events: Vec<&Event> = loaded.iter().filter_map(Loaded::event).collect();
+        let (places, events): (Vec<usize>, Vec<&Event>) =
+            loaded.iter().enumerate().filter_map(|(place, loaded)| Some((place, loaded.event()?))).unzip();
         let (plan, request) = self.decide_and_commit(lane.name, &events).await.map_err(verdict)?;
         self.ask_for_reads(&plan, items, &loaded).await.map_err(verdict)?;
+        let mut outcomes: Vec<Outcome> = loaded.iter().map(Loaded::to_outcome).collect();
+        for (index, unapplied) in &plan.unapplied {
+            let place = places[*index];
+            outcomes[place] = unapplied_outcome(unapplied, &items[place]);
+        }
+        snapshots::note(self, items, &loaded, &mut outcomes).await.map_err(verdict)?;
         self.after_commit(lane.name, &plan, request).await;
-        self.metrics.handled(&plan, &loaded, started);
-        Ok(loaded.into_iter().map(Loaded::into_outcome).collect())
+        self.metrics.handled(&plan, &outcomes, started);
+        Ok(outcomes)
+    }
+}
+
+/// What becomes of a message whose event is not applied; one that waits for others comes again later and later, within half an hour.
+fn unapplied_outcome(unapplied: &Unapplied, item: &Item) -> Outcome {
+    match unapplied {
+        Unapplied::Refused(reason) => Outcome::Dead(reason.clone()),
+        Unapplied::TooEarly => {
+            let doublings = u32::try_from(item.deliveries - 1).unwrap_or(0).min(11);
+            Outcome::Later((Duration::from_millis(50) * 2_u32.pow(doublings)).min(Duration::from_secs(100)))
+        }
     }
 }
 
@@ -223,6 +249,7 @@ impl Processor {
         merge.write_reads(lane, &plan.reads).await?;
         merge.ask_takeovers(&plan.reads_again, plan.lowest_revision).await?;
         merge.write_cascade(&plan.cascade, plan.lowest_revision).await?;
+        merge.note_parts(&plan.parts.values().cloned().collect::<Vec<_>>()).await?;
         plan.to_stitch.extend(gone.iter().chain(&new).map(|relation| relation.subject_id));
         Ok(())
     }

@@ -1,8 +1,7 @@
 //! What the processor counts and times, under Backstage's names where it has them.
 
 use crate::decide::Plan;
-use crate::event::Loaded;
-use bus::Item;
+use bus::{Item, Outcome};
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
 use std::time::{Instant, SystemTime};
@@ -12,6 +11,9 @@ pub(crate) struct Metrics {
     duration: Histogram<f64>,
     queue_delay: Histogram<f64>,
     read_delay: Histogram<f64>,
+    pub snapshots: Counter<u64>,
+    pub withdrawn: Counter<u64>,
+    conflicts: Counter<u64>,
 }
 
 impl Metrics {
@@ -39,6 +41,18 @@ impl Metrics {
                 .with_unit("s")
                 .with_description("From the moment an outside read was due to the moment it began, by lane")
                 .build(),
+            snapshots: meter
+                .u64_counter("callboard.snapshots")
+                .with_description("Snapshots that came to an end, by result: done, held, timed_out")
+                .build(),
+            withdrawn: meter
+                .u64_counter("callboard.snapshots.withdrawn")
+                .with_description("Claims that snapshots have withdrawn")
+                .build(),
+            conflicts: meter
+                .u64_counter("callboard.conflicts")
+                .with_description("Events whose claim loses to another location key")
+                .build(),
         }
     }
 
@@ -55,8 +69,8 @@ impl Metrics {
         }
     }
 
-    pub fn handled(&self, plan: &Plan, loaded: &[Loaded], started: Instant) {
-        let dead = loaded.iter().filter(|loaded| matches!(loaded, Loaded::Dead(_))).count() as u64;
+    pub fn handled(&self, plan: &Plan, outcomes: &[Outcome], started: Instant) {
+        let dead = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Dead(_))).count() as u64;
         let counts = [
             ("changed", plan.changed),
             ("unchanged", plan.unchanged),
@@ -68,6 +82,9 @@ impl Metrics {
             if count > 0 {
                 self.processed.add(count, &[KeyValue::new("result", result)]);
             }
+        }
+        if plan.conflicts > 0 {
+            self.conflicts.add(plan.conflicts, &[]);
         }
         self.duration.record(started.elapsed().as_secs_f64(), &[]);
     }

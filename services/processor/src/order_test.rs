@@ -64,7 +64,7 @@ async fn check(seed: u64) {
 }
 
 /// A worker's own retry, since collisions are expected: three of them lock the same refs.
-async fn commit(processor: &Processor, batch: &[&Event]) -> u64 {
+pub(crate) async fn commit(processor: &Processor, batch: &[&Event]) -> u64 {
     for _ in 0..100 {
         match processor.decide_and_commit("bulk", batch).await {
             Ok((plan, _)) => return plan.duplicates,
@@ -76,7 +76,7 @@ async fn commit(processor: &Processor, batch: &[&Event]) -> u64 {
 }
 
 #[derive(Debug, PartialEq)]
-struct Shown {
+pub(crate) struct Shown {
     born: Option<i64>,
     body: Option<String>,
     error: Option<String>,
@@ -84,7 +84,7 @@ struct Shown {
 }
 
 /// Everything that stitching would see.
-async fn catalog_of(processor: &Processor) -> BTreeMap<String, Shown> {
+pub(crate) async fn catalog_of(processor: &Processor) -> BTreeMap<String, Shown> {
     let ids: Vec<i64> = (1..20_000).collect();
     let mut stitching = processor
         .store

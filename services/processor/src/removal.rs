@@ -11,7 +11,7 @@ use bus::{Backoff, Stop};
 use catalog::claims::Revision;
 use std::collections::HashSet;
 use std::time::Duration;
-use store::{Ancestor, Cascade, ClaimRow, EntityRow, Merge, Step};
+use store::{Ancestor, Cascade, ClaimRow, EntityRow, Floor, Merge, Step};
 
 /// How often it is looked for removals without a hint.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -127,24 +127,24 @@ async fn remove_orphans(processor: &Processor) -> Result<usize, store::Error> {
     }
     locked.marked = locked.merge.mark_orphans(&held, false).await?;
     // Somebody else's claim beside one that was let go takes over.
-    let events = locked.withdrawals(locked.floor, |row| is_released(row) || circles.contains(&row.entity_id));
-    let floor = locked.floor;
+    let events = locked.withdrawals(locked.floor.revision, |row| is_released(row) || circles.contains(&row.entity_id));
+    let floor = locked.floor.revision;
     locked.commit(processor, &events, floor).await?;
     Ok(count)
 }
 
 /// Entities that are locked in ref order, with what is claimed of them.
-struct Locked {
-    merge: Merge,
+pub(crate) struct Locked {
+    pub merge: Merge,
     entities: Vec<EntityRow>,
-    floor: Revision,
+    floor: Floor,
     claims: Vec<ClaimRow>,
     /// Entities whose orphan mark has changed.
     marked: Vec<i64>,
 }
 
 impl Locked {
-    async fn lock(processor: &Processor, mut refs: Vec<String>) -> Result<Locked, store::Error> {
+    pub async fn lock(processor: &Processor, mut refs: Vec<String>) -> Result<Locked, store::Error> {
         refs.sort_unstable();
         refs.dedup();
         let (mut merge, entities) = processor.store.merge(&refs, &refs).await?;
@@ -155,6 +155,11 @@ impl Locked {
 
     /// What withdraws some of the claims.
     fn withdrawals(&self, revision: Revision, of: impl Fn(&ClaimRow) -> bool) -> Vec<Event> {
+        self.events(revision, |row| row.claim.standing().is_some() && of(row))
+    }
+
+    /// The same, whether these stand or not.
+    pub fn events(&self, revision: Revision, of: impl Fn(&ClaimRow) -> bool) -> Vec<Event> {
         let withdrawal = |row: &ClaimRow| {
             let entity = self.entities.iter().find(|entity| entity.id == row.entity_id)?;
             Some(Event {
@@ -166,11 +171,16 @@ impl Locked {
                 change: Change::Delete,
             })
         };
-        self.claims.iter().filter(|row| row.claim.standing().is_some() && of(row)).filter_map(withdrawal).collect()
+        self.claims.iter().filter(|row| of(row)).filter_map(withdrawal).collect()
     }
 
     /// Decides, writes and commits as every batch; the watermark stays below the revision until what is asked for is stitched.
-    async fn commit(mut self, processor: &Processor, events: &[Event], revision: Revision) -> Result<(), store::Error> {
+    pub async fn commit(
+        mut self,
+        processor: &Processor,
+        events: &[Event],
+        revision: Revision,
+    ) -> Result<(), store::Error> {
         let events: Vec<&Event> = events.iter().collect();
         let position = self.merge.read_position(&processor.bus.names().events_stream()).await?;
         let mut plan = decide::decide(self.entities, (self.floor, self.claims), &events, &position);

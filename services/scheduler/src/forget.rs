@@ -22,6 +22,7 @@ impl Task for Forget {
         // The mark of a minute ago moves on only when somebody looks.
         let floor = self.store.floor().await?;
         self.store.raise_floor(floor).await?;
+        self.store.forget_snapshots().await?;
         while self.store.forget_claims(AT_ONCE).await? == AT_ONCE as u64 {}
         Ok(())
     }

@@ -27,6 +27,15 @@ pub struct EntityRow {
     pub orphan: bool,
 }
 
+/// How far the events are settled.
+#[derive(Clone, Copy, Debug)]
+pub struct Floor {
+    /// The floor: what stands at or below it has no effect any more.
+    pub revision: Revision,
+    /// Up to where nothing can be withdrawn any more by a snapshot that is still to be swept.
+    pub held: Revision,
+}
+
 /// A claim as it was read.
 #[derive(Clone, Debug)]
 pub struct ClaimRow {
@@ -182,9 +191,10 @@ impl Merge {
     }
 
     /// The floor, and all claims on the locked entities.
-    pub async fn read_claims(&mut self, ids: &[i64]) -> Result<(Revision, Vec<ClaimRow>), Error> {
-        let floor: Revision =
-            sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
+    pub async fn read_claims(&mut self, ids: &[i64]) -> Result<(Floor, Vec<ClaimRow>), Error> {
+        let (revision, held): (Revision, Revision) =
+            sqlx::query_as(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
+        let floor = Floor { revision, held };
         let rows: Vec<(i64, String, Option<String>, String)> =
             sqlx::query_as(include_str!("sql/read_claims.sql")).bind(ids).fetch_all(self.connection()).await?;
         let parse = |(entity_id, source, hash, fold): (i64, String, Option<String>, String)| {

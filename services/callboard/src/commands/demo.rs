@@ -121,7 +121,7 @@ fn example() -> Result<Vec<Checked>, Failure> {
 
 async fn publish(operator: &Operator, entities: &[Checked]) -> Result<(), Failure> {
     let bus = operator.bus().await?;
-    let publisher = Publisher { provider: PROVIDER.to_owned(), location_key: None };
+    let publisher = Publisher { provider: PROVIDER.to_owned(), ..Publisher::default() };
     let sequences = publishing::publish(&bus, &publisher, entities, &|_| ()).await?;
     let revisions = revisions(operator, &bus.names().events_stream(), &sequences).await?;
     let refs: Vec<&str> = entities.iter().map(|entity| entity.entity_ref.as_str()).collect();

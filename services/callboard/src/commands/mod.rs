@@ -1,5 +1,6 @@
 //! One file a command.
 
+pub mod conflicts;
 pub mod dead_letters;
 pub mod delete;
 pub mod demo;
@@ -8,6 +9,7 @@ pub mod get;
 pub mod list;
 pub mod publish;
 pub mod role;
+pub mod snapshots;
 pub mod status;
 pub mod up;
 pub mod watch;

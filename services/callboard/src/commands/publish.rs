@@ -38,15 +38,37 @@ pub fn run(config: &Config, args: &PublishArgs) -> Result<(), Failure> {
     }
     drop(sources);
     tell_faults(&bad);
+    if args.snapshot && !bad.is_empty() {
+        tell("nothing is published: a snapshot withdraws what it leaves out, so it must be whole");
+        return Err(Failure::Told);
+    }
     if args.check {
         tell(&format!("{} of {} documents can be published", good.len(), good.len() + bad.len()));
     } else if !good.is_empty() {
-        let publisher = Publisher { provider: args.provider.clone(), location_key: args.location_key.clone() };
+        let publisher = publisher(args, good.len())?;
         operator::ask(config, async |operator| publish(operator, &publisher, &good, args.wait).await)?;
+    } else if bad.is_empty() && args.snapshot {
+        tell(
+            "no documents: a snapshot of nothing would withdraw everything. Nothing is published; `callboard delete` withdraws",
+        );
     } else if bad.is_empty() {
         tell("no documents: nothing is published");
     }
     if bad.is_empty() { Ok(()) } else { Err(Failure::Told) }
+}
+
+/// A snapshot with documents left out would withdraw what they describe.
+fn publisher(args: &PublishArgs, good: usize) -> Result<Publisher, Failure> {
+    if args.expected_revision.is_some() && good != 1 {
+        let found = count(good, "entity", "entities");
+        return Err(Failure::Usage(format!("--expected-revision is for one entity, and {found} would be published")));
+    }
+    Ok(Publisher {
+        provider: args.provider.clone(),
+        location_key: args.location_key.clone(),
+        snapshot: args.snapshot.then(publishing::snapshot_id),
+        expected_revision: args.expected_revision,
+    })
 }
 
 fn tell_faults(faults: &[Fault]) {
@@ -63,9 +85,13 @@ async fn publish(operator: &Operator, publisher: &Publisher, entities: &[Checked
     let bar = progress_bar(entities.len());
     let begun = Instant::now();
     let sequences = publishing::publish(&bus, publisher, entities, &|more| bar.inc(more)).await?;
+    let ended = match &publisher.snapshot {
+        Some(snapshot) => Some(publishing::end_snapshot(&bus, &publisher.provider, snapshot, entities.len()).await?),
+        None => None,
+    };
     let seconds = begun.elapsed().as_secs_f64();
     bar.finish_and_clear();
-    let revisions = revisions(operator, &bus.names().events_stream(), &sequences).await?;
+    let revisions = revisions_of(operator, &bus, &sequences).await?;
     let refs: Vec<&str> = entities.iter().map(|entity| entity.entity_ref.as_str()).collect();
     show(operator, &refs, &revisions)?;
     tell(&format!(
@@ -73,10 +99,24 @@ async fn publish(operator: &Operator, publisher: &Publisher, entities: &[Checked
         count(refs.len(), "entity", "entities"),
         publisher.provider
     ));
-    match wait {
-        true => tell_when_readable(operator, &refs, &revisions).await,
-        false => Ok(()),
+    if let Some(snapshot) = &publisher.snapshot {
+        tell(&format!("snapshot {snapshot} is ended: what it left out is withdrawn; `callboard snapshots` tells"));
     }
+    if !wait {
+        return Ok(());
+    }
+    match ended {
+        // Read when all of it is, and what it left out is withdrawn.
+        Some(ended) => {
+            let ended = revisions_of(operator, &bus, &[ended]).await?;
+            tell_when_readable(operator, &[NOBODY], &ended).await
+        }
+        None => tell_when_readable(operator, &refs, &revisions).await,
+    }
+}
+
+async fn revisions_of(operator: &Operator, bus: &bus::Bus, sequences: &[u64]) -> Result<Vec<i64>, Failure> {
+    revisions(operator, &bus.names().events_stream(), sequences).await
 }
 
 /// Shown on a terminal only.

@@ -4,7 +4,10 @@ with gone as (
   select claims.entity_id, claims.source
   from claims
   join entities on entities.id = claims.entity_id
-  where not claims.present and claims.newest <= (select forget_through from floor)
+  where not claims.present and claims.newest <= least(
+    (select forget_through from floor),
+    (select min(begun) - 1 from snapshots where state in ('open', 'sweeping'))
+  )
   order by entities.ref
   limit $1
   for update of entities, claims skip locked

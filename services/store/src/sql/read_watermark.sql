@@ -3,5 +3,6 @@
 select least(
   (select revision from floor),
   coalesce((select min(revision) - 1 from outbox), 9223372036854775807),
-  coalesce((select min(revision) - 1 from cascade), 9223372036854775807)
+  coalesce((select min(revision) - 1 from cascade), 9223372036854775807),
+  coalesce((select min(begun) - 1 from snapshots where state in ('open', 'sweeping')), 9223372036854775807)
 )

@@ -1,0 +1,74 @@
+//! What of a batch is a provider's mutation beyond its claims: expected revisions, parts of snapshots, what these leave out, conflicts.
+
+use super::{Entity, PROVIDER, Plan};
+use crate::event::{Change, Event, Upsert};
+use catalog::claims::{Inserted, Revision};
+use store::{Floor, Parts};
+
+/// Why an event is not applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Unapplied {
+    /// Events before it are on their way, by which it is decided.
+    TooEarly,
+    /// It can never be; the reason in one sentence.
+    Refused(String),
+}
+
+/// Whether an event with an expected revision is applied, by what the events before it make of the entity; they must all be settled, so that arrival
+/// never decides.
+pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, floor: Floor) -> Option<Unapplied> {
+    let Change::Upsert(Upsert { expected: Some(expected), .. }) = &event.change else { return None };
+    if entity.claims.has(&event.source, revision, floor.revision) {
+        return None;
+    }
+    if floor.revision < revision - 1 {
+        return Some(Unapplied::TooEarly);
+    }
+    let found = entity.claims.winner_before(revision).map(|standing| standing.newest);
+    // The newest event may have changed nothing: what is shown still has the revision of the one that did.
+    let shown = found.map(|newest| entity.row.revision.min(newest));
+    if [found, shown].contains(&Some(*expected)) || (found.is_none() && *expected == 0) {
+        return None;
+    }
+    let entity_ref = &event.entity_ref;
+    Some(Unapplied::Refused(match found {
+        Some(found) => format!("expected {entity_ref} at revision {expected}, and it has moved on to {found}"),
+        None => format!("expected {entity_ref} at revision {expected}, and it is not there"),
+    }))
+}
+
+/// Counts an event that is merged now, which it is once, as a part of its snapshot.
+pub(super) fn count_part(event: &Event, revision: Revision, plan: &mut Plan) {
+    let Change::Upsert(Upsert { snapshot: Some(snapshot), .. }) = &event.change else { return };
+    let provider = event.source.strip_prefix(PROVIDER).unwrap_or(&event.source).to_owned();
+    let key = (provider.clone(), snapshot.clone());
+    let none = Parts { provider, snapshot: snapshot.clone(), first: revision, highest: revision, count: 0 };
+    let parts = plan.parts.entry(key).or_insert(none);
+    parts.first = parts.first.min(revision);
+    parts.highest = parts.highest.max(revision);
+    parts.count += 1;
+}
+
+/// Withdraws what a snapshot left out.
+pub(super) fn sweep(entity: &mut Entity, source: &str, (begun, ended): (Revision, Revision), plan: &mut Plan) {
+    let before = entity.claims.by_source.get(source).and_then(|claim| claim.standing());
+    match entity.claims.sweep(source, begun, ended) {
+        Inserted::Duplicate => plan.duplicates += 1,
+        Inserted::New => {
+            plan.changed += 1;
+            entity.before.entry(source.to_owned()).or_insert(before);
+            entity.swept_at = entity.swept_at.max(Some(ended));
+        }
+    }
+}
+
+/// Counts the events of the batch that claim the entity under a location key that is not the winner's.
+pub(super) fn count_conflicts(entity: &Entity, events: &[&Event]) -> u64 {
+    let Some((winner, shown)) = entity.claims.winner().filter(|(_, shown)| shown.key.is_some()) else { return 0 };
+    let loses = |((source, revision), index): &(&(String, Revision), &usize)| {
+        let standing = entity.claims.by_source.get(source).and_then(|claim| claim.standing());
+        let is_newest = standing.is_some_and(|claim| claim.newest == *revision && claim.key != shown.key);
+        source != winner && is_newest && matches!(events[**index].change, Change::Upsert(_))
+    };
+    entity.inserted.iter().filter(loses).count() as u64
+}
