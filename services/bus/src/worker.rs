@@ -136,7 +136,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
                 .build(),
             dead: meter
                 .u64_counter("callboard.messages.dead")
-                .with_description("Messages that became dead letters")
+                .with_description("Messages that became dead letters, by stage and provider")
                 .build(),
             unconfirmed: meter
                 .u64_counter("callboard.acks.unconfirmed")
@@ -360,8 +360,8 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// A dead letter is on disk before its message is acknowledged.
     async fn bury(&self, item: &Item, reason: &str) {
-        let letter =
-            DeadLetter { stage: self.handler.stage(), reason, sequence: item.sequence, message: &item.message };
+        let (stage, sequence, stored) = (self.handler.stage(), item.sequence, item.published);
+        let letter = DeadLetter { stage, reason, sequence, stored, message: &item.message };
         let mut backoff = Backoff::default();
         while let Err(error) =
             self.with_heartbeat(std::slice::from_ref(item), dead_letter::publish(&self.bus, &letter)).await
@@ -371,7 +371,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
                 return self.respond(item, "-NAK").await;
             }
         }
-        self.counters.dead.add(1, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
+        let provider = self.bus.names().parse_event(item.subject()).map_or_else(String::new, |(provider, _)| provider);
+        let labels = [opentelemetry::KeyValue::new("stage", stage), opentelemetry::KeyValue::new("provider", provider)];
+        self.counters.dead.add(1, &labels);
         tracing::warn!(
             message.id = item.sequence,
             message.deliveries = item.deliveries,

@@ -125,6 +125,10 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_KEEP_EVENTS", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = keep_events)]
     pub keep_events: Duration,
 
+    /// How often the entity stream is compared with the database, 500 entities at a time; 1s to 1h
+    #[arg(long, env = "CALLBOARD_CHECK_EVERY", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10s", value_parser = check_every)]
+    pub check_every: Duration,
+
     /// YAML file of what decides how entities are processed: what may be read, rules, processors, formats (deploy/examples/catalog.yaml)
     #[arg(long, env = "CALLBOARD_CATALOG_FILE", global = true, hide_short_help = true, value_name = "FILE")]
     pub catalog_file: Option<PathBuf>,
@@ -361,6 +365,10 @@ fn ack_wait(text: &str) -> Result<Duration, String> {
 
 fn max_behind(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::from_secs(5), Duration::from_secs(30 * 86_400), "expected 5s to 30d")
+}
+
+fn check_every(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(1), Duration::from_secs(3600), "expected 1s to 1h")
 }
 
 fn keep_events(text: &str) -> Result<Duration, String> {

@@ -11,9 +11,10 @@ use std::time::Duration;
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
+    (5, "repair", include_str!("../../../schemas/postgres/0005_repair.sql")),
 ];
 
 /// Where the database is, and which installation's schema in it.

@@ -15,9 +15,10 @@ impl Store {
         Ok(())
     }
 
-    /// Up to which revision everything is stitched and published.
-    pub async fn watermark(&self) -> Result<Revision, Error> {
-        Ok(sqlx::query_scalar(include_str!("sql/read_watermark.sql")).fetch_one(&self.pool).await?)
+    /// Up to which revision everything is stitched and published (-1: the entity stream is being rebuilt), and how often the stream of
+    /// this name was found wiped or gone back: a watermark that was published before is not in it.
+    pub async fn watermark(&self, entity_stream: &str) -> Result<(Revision, i64), Error> {
+        Ok(sqlx::query_as(include_str!("sql/read_watermark.sql")).bind(entity_stream).fetch_one(&self.pool).await?)
     }
 
     /// Forgets withdrawn claims below the floor of a minute ago, some at a time; gives how many.

@@ -7,6 +7,7 @@ mod merge;
 mod outbox;
 mod reads;
 mod removal;
+mod repair;
 mod stitch;
 mod streams;
 mod tasks;
@@ -20,6 +21,7 @@ pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Merg
 pub use outbox::{OutboxRow, Request};
 pub use reads::{DueRead, ReadDone, ReadWrite};
 pub use removal::{Ancestor, Cascade, Step};
+pub use repair::{Gap, PublishedState, RepairState};
 pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, Stitching};
-pub use streams::{SeenStream, StreamPosition};
+pub use streams::{Remedy, SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};

@@ -112,6 +112,15 @@ impl Store {
         Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), entity_ids).await
     }
 
+    /// Looks at stitch states without a lock, for who writes nothing.
+    ///
+    /// # Errors
+    /// As every call of [`Stitching`]: see [`Error`].
+    pub async fn look_at_stitched(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
+        let transaction = self.pool.begin().await?;
+        Stitching::lock(transaction, include_str!("sql/look_at_stitch_states.sql"), entity_ids).await
+    }
+
     /// Locks stitch states, waiting for whoever holds them, for two seconds at most.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! The statements and transactions on a real database.
 
-use crate::{ClaimWrite, EntityWrite, Error, Options, SeenStream, StateWrite, Store, StreamPosition};
+use crate::{ClaimWrite, EntityWrite, Error, Options, Remedy, SeenStream, StateWrite, Store, StreamPosition};
 use catalog::claims::{Claims, Head, Operation};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use std::time::Duration;
@@ -103,16 +103,16 @@ fn claim() -> Operation {
 #[tokio::test]
 async fn the_watermark_waits_for_the_outbox() {
     let store = fresh().await;
-    assert_eq!(store.watermark().await.unwrap(), 0);
+    assert_eq!(store.watermark("E").await.unwrap().0, 0);
     let request = merge_one(&store, "a:b/c", 7, claim()).await;
     store.raise_floor(9).await.unwrap();
-    assert_eq!(store.watermark().await.unwrap(), 6, "revision 7 asks for stitching");
+    assert_eq!(store.watermark("E").await.unwrap().0, 6, "revision 7 asks for stitching");
     assert_eq!(store.outbox_length().await.unwrap(), (1, 1));
     store.note_published(request.outbox, 3).await.unwrap();
     assert_eq!(store.delete_published(2).await.unwrap(), 0);
-    assert_eq!(store.watermark().await.unwrap(), 6, "its request is not acknowledged");
+    assert_eq!(store.watermark("E").await.unwrap().0, 6, "its request is not acknowledged");
     assert_eq!(store.delete_published(3).await.unwrap(), 1);
-    assert_eq!(store.watermark().await.unwrap(), 9);
+    assert_eq!(store.watermark("E").await.unwrap().0, 9);
 }
 
 #[tokio::test]
@@ -203,8 +203,11 @@ async fn a_stream_that_went_back_gets_revisions_above_all_known() {
     let known = store.stream_position("S").await.unwrap().unwrap();
     assert_eq!((known.last_sequence, known.revision_offset), (10, 0), "it never goes back by itself");
     merge_one(&store, "a:b/c", 25, claim()).await;
-    assert!(store.reset_stream("S", &known, &seen(1, 8, 80), true).await.unwrap());
-    assert!(!store.reset_stream("S", &known, &seen(1, 8, 80), true).await.unwrap(), "one process does it");
+    assert!(store.reset_stream("S", &known, &seen(1, 8, 80), Remedy::PublishOutbox).await.unwrap());
+    assert!(
+        !store.reset_stream("S", &known, &seen(1, 8, 80), Remedy::PublishOutbox).await.unwrap(),
+        "one process does it"
+    );
     let position: StreamPosition = store.stream_position("S").await.unwrap().unwrap();
     assert_eq!(position.revision(8, 80), 8, "what was there keeps its revision");
     assert_eq!(position.revision(9, 101), 25 + 9, "what comes is above all known");

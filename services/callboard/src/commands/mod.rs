@@ -10,6 +10,7 @@ pub mod publish;
 pub mod role;
 pub mod status;
 pub mod up;
+pub mod verify;
 
 use crate::failure::Failure;
 
