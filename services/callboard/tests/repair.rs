@@ -21,6 +21,7 @@ async fn with_web_and_team() -> Pipeline {
     pipeline.upsert("p1", &component("web", "team-a")).await;
     pipeline.upsert("p1", &group("team-a")).await;
     pipeline.upsert("p1", &component("gone", "team-a")).await;
+    pipeline.settle().await;
     pipeline.delete("p1", "component:default/gone").await;
     pipeline.settle().await;
     pipeline
