@@ -1,9 +1,10 @@
 //! The command line: the commands, how a report is printed, and with which exit code a run ends.
 
 use crate::Error;
+use crate::chaos::Chaos;
 use crate::command::{
     change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
-    shuffle::Shuffle,
+    planted::Planted, shuffle::Shuffle,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -37,6 +38,10 @@ enum Command {
     Change(Change),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
+    /// Kill, stop, cut, wipe and fill everything while providers go on, and judge what comes of it
+    Chaos(Chaos),
+    /// Plant each known bug in Callboard, and see that chaos catches it
+    Planted(Planted),
     /// Prove that every work item takes effect exactly once
     #[command(subcommand)]
     Proof(Proof),
@@ -94,6 +99,8 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Generate(generate) => generate.run().map(|()| None),
         Command::Ingest(ingest) => ingest.run().await.map(Some),
         Command::Change(change) => change.run().await.map(Some),
+        Command::Planted(planted) => planted.run().await.map(Some),
+        Command::Chaos(chaos) => chaos.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),
         Command::Proof(Proof::Kill(kill)) => kill.run().await.map(Some),

@@ -6,4 +6,5 @@ pub(crate) mod conformance;
 pub(crate) mod generate;
 pub(crate) mod ingest;
 pub(crate) mod kill;
+pub(crate) mod planted;
 pub(crate) mod shuffle;

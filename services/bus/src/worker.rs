@@ -5,6 +5,7 @@ use crate::pull::Wait;
 use crate::{Backoff, Bus, Stop};
 use async_nats::jetstream::message::Message;
 use bytes::Bytes;
+use catalog::planted;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::future::Future;
@@ -267,6 +268,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// Tries a batch: for ever while something is away, a bounded number of times otherwise.
     async fn handle_with_patience(&self, lane: &Lane, items: &[Item]) -> Handled {
+        if planted::is("ack-before-commit") {
+            self.acknowledge(&items.iter().collect::<Vec<_>>()).await;
+        }
         let mut attempts = 0;
         let mut collisions = 0;
         let mut said_away = false;
@@ -360,6 +364,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// A dead letter is on disk before its message is acknowledged.
     async fn bury(&self, item: &Item, reason: &str) {
+        if planted::is("poison-silent") {
+            return self.respond(item, "+ACK").await;
+        }
         let (stage, sequence, stored) = (self.handler.stage(), item.sequence, item.published);
         let letter = DeadLetter { stage, reason, sequence, stored, message: &item.message };
         let mut backoff = Backoff::default();

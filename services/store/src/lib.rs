@@ -15,6 +15,8 @@ mod tasks;
 mod tests;
 mod view;
 
+/// Bugs planted on purpose, for the crates that do not name `catalog`.
+pub use catalog::planted;
 pub use connect::{Options, Store};
 pub use error::Error;
 pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Merge, RelationRow};

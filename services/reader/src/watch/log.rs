@@ -219,6 +219,7 @@ impl Log {
         }
         let is_newer = |at: Place| at.stream == place.stream && at.sequence > place.sequence;
         let newer = self.traces.iter().rev().take_while(|trace| trace.at.is_some_and(is_newer)).count();
+        let newer = if catalog::planted::is("resume-off-by-one") { newer.saturating_sub(1) } else { newer };
         Resume::At(self.end - newer as u64)
     }
 
