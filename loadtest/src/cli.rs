@@ -1,7 +1,7 @@
 //! The command line: the commands, how a report is printed, and with which exit code a run ends.
 
 use crate::Error;
-use crate::chaos::Chaos;
+use crate::chaos::{Chaos, Recovery};
 use crate::command::{
     change::Change, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest, kill::Kill,
     planted::Planted, shuffle::Shuffle,
@@ -40,6 +40,8 @@ enum Command {
     Conformance(Conformance),
     /// Kill, stop, cut, wipe and fill everything while providers go on, and judge what comes of it
     Chaos(Chaos),
+    /// Measure from the kill of each role and server until a change is readable again
+    Recovery(Recovery),
     /// Plant each known bug in Callboard, and see that chaos catches it
     Planted(Planted),
     /// Prove that every work item takes effect exactly once
@@ -99,6 +101,7 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Generate(generate) => generate.run().map(|()| None),
         Command::Ingest(ingest) => ingest.run().await.map(Some),
         Command::Change(change) => change.run().await.map(Some),
+        Command::Recovery(recovery) => recovery.run().await.map(Some),
         Command::Planted(planted) => planted.run().await.map(Some),
         Command::Chaos(chaos) => chaos.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),

@@ -5,6 +5,7 @@ mod judge;
 mod oracle;
 mod provider;
 mod proxy;
+mod recovery;
 mod site;
 mod watcher;
 
@@ -15,6 +16,7 @@ use crate::random::Random;
 use crate::report::Report;
 use faults::{Done, Tormentor};
 use provider::{Providers, Tally};
+pub(crate) use recovery::Recovery;
 use site::Site;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -119,9 +119,8 @@ async fn pass(
             tokio::time::sleep(delay).await;
         }
         // What is swallowed comes late, as when a network heals before either side has given up.
-        if state.wait_for(|state| state.mode != Mode::Swallow).await.is_err()
-            || to.write_all(&chunk[..read]).await.is_err()
-        {
+        let is_over = state.wait_for(|state| state.mode != Mode::Swallow).await.is_err();
+        if is_over || to.write_all(&chunk[..read]).await.is_err() {
             return;
         }
     }

@@ -85,7 +85,7 @@ impl Site {
         let urls = (broker.nats_url().unwrap_or_default(), database.database_url().unwrap_or_default());
         let mut sides = Vec::with_capacity(3);
         for _ in 0..3 {
-            sides.push(Side::start(urls, &program, (data.path(), &started.settings)).await?);
+            sides.push(Side::start(urls, &program, (data.path(), &started.settings[..])).await?);
         }
         let [first, second, own]: [Side; 3] =
             sides.try_into().map_err(|_| Error::Usage("three sides were started; this is a bug".to_owned()))?;
@@ -128,6 +128,20 @@ impl Site {
         for process in self.processes.iter_mut().filter(|process| process.role == role && process.number == number) {
             process.kill()?;
             *process = Process::start(&sides[number % 2].launch, role, number)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to one process, with nobody in its place.
+    pub fn kill_role(&mut self, role: Role, number: usize) -> Result<(), Error> {
+        let mut killed = self.processes.iter_mut().filter(|process| process.role == role && process.number == number);
+        killed.try_for_each(Process::kill)
+    }
+
+    /// Waits until every process is ready.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        for process in &mut self.processes {
+            process.ready(&self.sides[process.number % 2].launch).await?;
         }
         Ok(())
     }
