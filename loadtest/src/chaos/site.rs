@@ -320,6 +320,9 @@ impl Side {
             ("CALLBOARD_INSTALLATION".to_owned(), "catalog".to_owned()),
             ("CALLBOARD_ACK_WAIT".to_owned(), "4s".to_owned()),
             ("CALLBOARD_CHECK_EVERY".to_owned(), "2s".to_owned()),
+            // Both fit into the small disk, beside the dead letters.
+            ("CALLBOARD_EVENTS_MAX_BYTES".to_owned(), "134217728".to_owned()),
+            ("CALLBOARD_STITCH_MAX_BYTES".to_owned(), "67108864".to_owned()),
         ];
         environment.extend(settings.iter().cloned());
         let launch = Launch { program: program.to_path_buf(), logs: logs.to_path_buf(), environment };
