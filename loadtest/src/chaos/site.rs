@@ -239,7 +239,7 @@ impl Site {
 
     /// Where the broker keeps its streams.
     fn streams(&self) -> PathBuf {
-        self.data.path().join("broker/nats/jetstream")
+        self.data.path().join("broker/nats/store")
     }
 
     /// Copies the broker's streams as they are now, to go back to; the broker is stopped meanwhile.
