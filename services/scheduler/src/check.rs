@@ -6,6 +6,7 @@ use bus::Bus;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 use store::{PublishedState, Store};
 
 /// Entities compared in one turn.
@@ -14,6 +15,8 @@ const COMPARED: i64 = 500;
 const SAMPLE: i64 = 25;
 /// Newest messages asked for at once.
 const LOOKUPS: usize = 64;
+/// How long an entity may wait for its first stitch before its request counts as lost.
+const FIRST_STITCH: Duration = Duration::from_secs(120);
 /// Entities of a rebuild asked for in one turn.
 const REBUILT: i64 = 5000;
 /// Outbox rows beyond which a rebuild waits.
@@ -50,8 +53,8 @@ pub(crate) struct Check {
     bus: Bus,
     store: Store,
     mended: Counter<u64>,
-    /// What differed at the last turn, with the version that the truth had then.
-    suspects: HashMap<i64, PublishedState>,
+    /// What differed at the last turn, as the truth was then, and since when.
+    suspects: HashMap<i64, (PublishedState, Instant)>,
 }
 
 impl Check {
@@ -81,7 +84,11 @@ impl Task for Check {
         let ended = (batch.len() as i64) < COMPARED;
         let place = batch.last().filter(|_| !ended).map_or(0, |last| last.entity_id);
         let differing = self.differing(batch).await?;
-        self.suspects.extend(differing.into_iter().map(|one| (one.entity_id, one)));
+        let now = Instant::now();
+        let room = (COMPARED as usize).saturating_sub(self.suspects.len());
+        for one in differing.into_iter().take(room) {
+            self.suspects.entry(one.entity_id).or_insert((one, now));
+        }
         self.store.move_check(place, i64::from(ended), mended as i64).await?;
         Ok(())
     }
@@ -91,10 +98,15 @@ impl Check {
     /// Looks again at what differed a turn ago: what a stitcher was just publishing does not differ any more.
     async fn mend(&mut self) -> Result<usize, Error> {
         let mut ids: Vec<i64> = Vec::new();
-        for (id, known) in std::mem::take(&mut self.suspects) {
+        for (id, (known, since)) in std::mem::take(&mut self.suspects) {
             let now = self.store.published_after(id - 1, 1).await?;
             let is_same = now.first().is_some_and(|now| *now == known);
-            if is_same && !self.differing(now).await?.is_empty() {
+            if !is_same || self.differing(now).await?.is_empty() {
+                continue;
+            }
+            if known.never_stitched && since.elapsed() < FIRST_STITCH {
+                self.suspects.insert(id, (known, since));
+            } else {
                 tracing::error!(
                     entity.r#ref = known.entity_ref,
                     version = known.version,
