@@ -111,7 +111,7 @@ impl Engine {
             let text = failed.pointer("/error/message").and_then(Value::as_str).unwrap_or(line);
             shown.errors.insert(failed["ref"].as_str().unwrap_or_default().to_owned(), text.to_owned());
         }
-        let letters = bus::newest_dead_letters(&self.bus, MAX_LETTERS, |_| true).await?;
+        let letters = bus::newest_dead_letters(&self.bus, MAX_LETTERS).await?;
         shown.letters = letters.into_iter().map(|letter: StoredDeadLetter| letter.reason).collect();
         Ok(shown)
     }

@@ -50,11 +50,19 @@ impl StoredDeadLetter {
     }
 }
 
+/// The newest dead letters, newest first.
+///
+/// # Errors
+/// As [`wanted_dead_letters`].
+pub async fn newest_dead_letters(bus: &Bus, at_most: usize) -> Result<Vec<StoredDeadLetter>, Error> {
+    wanted_dead_letters(bus, at_most, |_| true).await
+}
+
 /// The newest dead letters that are wanted, newest first.
 ///
 /// # Errors
 /// [`Error::Away`], also where there is no such stream yet.
-pub async fn newest_dead_letters(
+pub async fn wanted_dead_letters(
     bus: &Bus,
     at_most: usize,
     is_wanted: impl Fn(&StoredDeadLetter) -> bool,

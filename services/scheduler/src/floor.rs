@@ -97,7 +97,8 @@ impl Floor {
     /// Once for each step forward, and again into a stream that was wiped.
     async fn publish_watermark(&mut self) -> Result<(), Error> {
         let stream = self.bus.names().entities_stream();
-        let (watermark, resets) = self.store.watermark(&stream).await?;
+        let resets = self.store.stream_resets(&stream).await?;
+        let watermark = self.store.watermark().await?;
         if watermark >= 0 && (watermark > self.watermark.0 || resets != self.watermark.1) {
             bus::publish(&self.bus, &bus::watermark_record(&self.bus, watermark)).await?;
             self.watermark = (watermark, resets);

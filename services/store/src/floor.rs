@@ -16,10 +16,16 @@ impl Store {
         Ok(())
     }
 
-    /// Up to which revision everything is stitched and published (-1: the entity stream is being rebuilt), and how often the stream of
-    /// this name was found wiped or gone back: a watermark that was published before is not in it.
-    pub async fn watermark(&self, entity_stream: &str) -> Result<(Revision, i64), Error> {
-        Ok(sqlx::query_as(include_str!("sql/read_watermark.sql")).bind(entity_stream).fetch_one(&self.pool).await?)
+    /// Up to which revision everything is stitched and published; -1: the entity stream is being rebuilt.
+    pub async fn watermark(&self) -> Result<Revision, Error> {
+        Ok(sqlx::query_scalar(include_str!("sql/read_watermark.sql")).fetch_one(&self.pool).await?)
+    }
+
+    /// How often a stream was found wiped or gone back: what was published into it before is not there.
+    pub async fn stream_resets(&self, name: &str) -> Result<i64, Error> {
+        let resets =
+            sqlx::query_scalar(include_str!("sql/read_resets.sql")).bind(name).fetch_optional(&self.pool).await?;
+        Ok(resets.unwrap_or(0))
     }
 
     /// Forgets withdrawn claims below the floor of a minute ago, some at a time; gives how many.

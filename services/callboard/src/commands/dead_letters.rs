@@ -32,7 +32,7 @@ pub fn run(config: &Config, args: &DeadLettersArgs) -> Result<(), Failure> {
 }
 
 async fn list(operator: &Operator, bus: &Bus, filter: &LettersFilter) -> Result<(), Failure> {
-    let letters = bus::newest_dead_letters(bus, filter.limit, |letter| fits(filter, letter)).await?;
+    let letters = bus::wanted_dead_letters(bus, filter.limit, |letter| fits(filter, letter)).await?;
     let mut out = output::stdout();
     match operator.config.output {
         None | Some(Output::Table) => {
@@ -71,7 +71,7 @@ fn show(operator: &Operator, letter: &StoredDeadLetter) -> Result<(), Failure> {
 async fn chosen(bus: &Bus, chosen: &LettersChosen) -> Result<Vec<StoredDeadLetter>, Failure> {
     if chosen.letters.is_empty() {
         let limit = chosen.filter.limit.min(AT_ONCE);
-        let mut letters = bus::newest_dead_letters(bus, limit, |letter| fits(&chosen.filter, letter)).await?;
+        let mut letters = bus::wanted_dead_letters(bus, limit, |letter| fits(&chosen.filter, letter)).await?;
         letters.reverse();
         return Ok(letters);
     }

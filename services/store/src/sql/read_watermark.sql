@@ -1,5 +1,4 @@
--- Up to which revision everything is stitched and published. Called by the scheduler,
--- with how often the entity stream was found wiped. One statement, one snapshot: an event
+-- Up to which revision everything is stitched and published. Called by the scheduler. One statement, one snapshot: an event
 -- below the floor was committed before the floor was recorded, so what it asked for is seen here unless it is done.
 select least(
   (select revision from floor),
@@ -7,4 +6,4 @@ select least(
   coalesce((select min(revision) - 1 from cascade), 9223372036854775807),
   -- A half rebuilt stream has none.
   (select case when rebuild_after is null then 9223372036854775807 else -1 end from repair)
-), coalesce((select resets from streams where name = $1), 0)
+)
