@@ -1,9 +1,10 @@
 //! The command line: the commands, how a report is printed, and with which exit code a run ends.
 
 use crate::Error;
+use crate::chaos::{Chaos, Recovery};
 use crate::command::{
     change::Change, compare::Compare, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest,
-    kill::Kill, limit::Limit, mixed::Mixed, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
+    kill::Kill, limit::Limit, mixed::Mixed, planted::Planted, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -49,6 +50,12 @@ enum Command {
     Compare(Compare),
     /// Judge the model: take recorded cases through the running pipeline and compare what comes of them
     Conformance(Conformance),
+    /// Kill, stop, cut, wipe and fill everything while providers go on, and judge what comes of it
+    Chaos(Chaos),
+    /// Measure from the kill of each role and server until a change is readable again
+    Recovery(Recovery),
+    /// Plant each known bug in Callboard, and see that chaos catches it
+    Planted(Planted),
     /// Prove that every work item takes effect exactly once
     #[command(subcommand)]
     Proof(Proof),
@@ -111,6 +118,9 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Soak(soak) => soak.run().await.map(Some),
         Command::Limit(limit) => limit.run().await.map(Some),
         Command::Compare(compare) => compare.run().await.map(Some),
+        Command::Recovery(recovery) => recovery.run().await.map(Some),
+        Command::Planted(planted) => planted.run().await.map(Some),
+        Command::Chaos(chaos) => chaos.run().await.map(Some),
         Command::Conformance(conformance) => conformance.run().await.map(Some),
         Command::Read(read) => read.run().await.map(Some),
         Command::Proof(Proof::Compete(compete)) => compete.run().await.map(Some),

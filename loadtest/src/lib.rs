@@ -1,5 +1,6 @@
 //! Drives a running installation as an outsider, through NATS and gRPC alone, measures it and judges it.
 
+mod chaos;
 mod cli;
 mod command;
 mod conformance;

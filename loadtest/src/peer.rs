@@ -82,6 +82,7 @@ impl Peer {
         database.into_iter().filter_map(usage::of_tree).fold(own, |sum, more| Usage {
             cpu_seconds: sum.cpu_seconds + more.cpu_seconds,
             memory_bytes: sum.memory_bytes + more.memory_bytes,
+            resident_bytes: sum.resident_bytes + more.resident_bytes,
         })
     }
 

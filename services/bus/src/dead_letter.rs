@@ -4,7 +4,7 @@ use crate::publish::{Record, publish as publish_record};
 use crate::{Bus, Error, header};
 use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// The provider's token where a subject names none.
 const NO_PROVIDER: &str = "_";
@@ -28,15 +28,45 @@ pub struct StoredDeadLetter {
     pub stream: String,
     /// The original's sequence there.
     pub original_sequence: u64,
+    /// When the original was stored, in nanoseconds since 1970; none: not known.
+    pub original_stored: Option<i64>,
+    /// The original's headers.
+    pub headers: Vec<(String, String)>,
+    /// The payload is only the original's beginning.
+    pub is_cut: bool,
     /// The original's body.
     pub payload: Bytes,
+}
+
+impl StoredDeadLetter {
+    /// The original once more, as a new message under its subject. What made it one publish among others is not repeated.
+    pub fn replay(&self) -> Record {
+        let id = format!("replay-{}-{}", self.sequence, self.original_stored.unwrap_or(0));
+        let mut record = Record::new(&self.subject, self.payload.clone()).with_id(id);
+        for (name, value) in self.headers.iter().filter(|(name, _)| !name.starts_with("Nats-")) {
+            record.headers.append(name.as_str(), value.as_str());
+        }
+        record
+    }
 }
 
 /// The newest dead letters, newest first.
 ///
 /// # Errors
-/// [`Error::Away`], also where there is no such stream yet.
+/// As [`wanted_dead_letters`].
 pub async fn newest_dead_letters(bus: &Bus, at_most: usize) -> Result<Vec<StoredDeadLetter>, Error> {
+    wanted_dead_letters(bus, at_most, |_| true).await
+}
+
+/// The newest dead letters that are wanted, newest first.
+///
+/// # Errors
+/// [`Error::Away`], also where there is no such stream yet.
+pub async fn wanted_dead_letters(
+    bus: &Bus,
+    at_most: usize,
+    is_wanted: impl Fn(&StoredDeadLetter) -> bool,
+) -> Result<Vec<StoredDeadLetter>, Error> {
     let name = bus.names.dead_letters_stream();
     let stream =
         bus.jetstream.get_stream(&name).await.map_err(|error| Error::Away(format!("stream {name}: {error}")))?;
@@ -46,14 +76,34 @@ pub async fn newest_dead_letters(bus: &Bus, at_most: usize) -> Result<Vec<Stored
         if letters.len() == at_most {
             break;
         }
-        match stream.get_raw_message(sequence).await {
-            Ok(message) => letters.push(stored(bus, message)),
-            // It went meanwhile, by age or size, and the older ones before it.
-            Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => break,
-            Err(error) => return Err(Error::Away(format!("stream {name}: {error}"))),
+        if let Some(letter) = dead_letter(bus, sequence).await?.filter(&is_wanted) {
+            letters.push(letter);
         }
     }
     Ok(letters)
+}
+
+/// The dead letter of a sequence; none: it is not there, or not any more.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn dead_letter(bus: &Bus, sequence: u64) -> Result<Option<StoredDeadLetter>, Error> {
+    let name = bus.names.dead_letters_stream();
+    let stream = bus.jetstream.get_stream_no_info(&name).await.map_err(Error::away)?;
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => Ok(Some(stored(bus, message))),
+        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
+        Err(error) => Err(Error::Away(format!("stream {name}: {error}"))),
+    }
+}
+
+/// Removes the dead letter of a sequence.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn drop_dead_letter(bus: &Bus, sequence: u64) -> Result<(), Error> {
+    let stream = bus.jetstream.get_stream_no_info(bus.names.dead_letters_stream()).await.map_err(Error::away)?;
+    stream.delete_message(sequence).await.map(drop).map_err(Error::away)
 }
 
 fn stored(bus: &Bus, message: async_nats::jetstream::message::StreamMessage) -> StoredDeadLetter {
@@ -62,6 +112,10 @@ fn stored(bus: &Bus, message: async_nats::jetstream::message::StreamMessage) -> 
     let provider = tokens.next().flatten().filter(|provider| provider != NO_PROVIDER);
     let reason = text(header::DEAD_REASON);
     let (subject, stream) = (text(header::DEAD_SUBJECT), text(header::DEAD_STREAM));
+    let original = |(name, values): (&async_nats::HeaderName, &Vec<async_nats::HeaderValue>)| {
+        let name = AsRef::<str>::as_ref(name).strip_prefix(header::ORIGINAL_PREFIX)?.to_owned();
+        Some(values.iter().map(|value| (name.clone(), value.as_str().to_owned())).collect::<Vec<_>>())
+    };
     StoredDeadLetter {
         sequence: message.sequence,
         stored: message.time.into(),
@@ -71,6 +125,9 @@ fn stored(bus: &Bus, message: async_nats::jetstream::message::StreamMessage) -> 
         subject,
         stream,
         original_sequence: text(header::DEAD_SEQUENCE).parse().unwrap_or(0),
+        original_stored: text(header::DEAD_STORED).parse().ok(),
+        headers: message.headers.iter().filter_map(original).flatten().collect(),
+        is_cut: message.headers.get(header::DEAD_CUT).is_some(),
         payload: message.payload,
     }
 }
@@ -80,6 +137,8 @@ pub(crate) struct DeadLetter<'a> {
     pub stage: &'static str,
     pub reason: &'a str,
     pub sequence: u64,
+    /// When the message was stored.
+    pub stored: SystemTime,
     pub message: &'a async_nats::Message,
 }
 
@@ -90,7 +149,7 @@ pub(crate) async fn publish(bus: &Bus, letter: &DeadLetter<'_>) -> Result<(), Er
         // Larger than a message may be, with what we add to it: then the beginning has to do.
         Err(Error::Unusable(_)) if record.payload.len() > bus.max_payload() / 2 => {
             let cut = Record { payload: record.payload.slice(..bus.max_payload() / 2), ..record };
-            publish_record(bus, &cut).await.map(drop)
+            publish_record(bus, &cut.with_header(header::DEAD_CUT, "true")).await.map(drop)
         }
         outcome => outcome.map(drop),
     }
@@ -111,13 +170,18 @@ fn record(bus: &Bus, letter: &DeadLetter<'_>) -> Record {
         .with_header(header::DEAD_REASON, one_line(letter.reason))
         .with_header(header::DEAD_SUBJECT, &letter.message.subject)
         .with_header(header::DEAD_STREAM, stream)
-        .with_header(header::DEAD_SEQUENCE, letter.sequence);
+        .with_header(header::DEAD_SEQUENCE, letter.sequence)
+        .with_header(header::DEAD_STORED, nanoseconds(letter.stored));
     for (name, values) in letter.message.headers.iter().flat_map(|headers| headers.iter()) {
         for value in values {
             record.headers.append(format!("{}{name}", header::ORIGINAL_PREFIX), value.as_str());
         }
     }
     record
+}
+
+fn nanoseconds(time: SystemTime) -> u128 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 /// A header's value ends with its line.

@@ -1,8 +1,11 @@
 //! How an entity, its deletion and the watermark are written into the entity stream, and read back.
 
 use crate::{Bus, Error, Record, header};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
+use futures::StreamExt;
+use std::time::Duration;
 
 /// Bodies above this many bytes are compressed.
 const COMPRESS_ABOVE: usize = 64 * 1024;
@@ -62,12 +65,52 @@ pub async fn newest_entity(bus: &Bus, entity_ref: &str) -> Result<Option<NewestE
             };
         }
     };
-    let text = |name: &str| message.headers.get(name).map(|value| value.as_str().to_owned());
-    Ok(Some(NewestEntity {
-        sequence: message.sequence,
+    Ok(Some(newest(message.sequence, &message.headers)))
+}
+
+fn newest(sequence: u64, headers: &async_nats::HeaderMap) -> NewestEntity {
+    let text = |name: &str| headers.get(name).map(|value| value.as_str().to_owned());
+    NewestEntity {
+        sequence,
         version: text(header::VERSION).and_then(|version| version.parse().ok()).unwrap_or(0),
         hash: text(header::HASH),
-    }))
+    }
+}
+
+/// The newest message of every entity in the stream, without its body: refs with what is known of each.
+///
+/// # Errors
+/// [`Error::Away`], also when nothing comes for ten seconds.
+pub async fn newest_entities(bus: &Bus, mut take: impl FnMut(String, NewestEntity)) -> Result<(), Error> {
+    let stream = bus.jetstream.get_stream(bus.names.entities_stream()).await.map_err(Error::away)?;
+    let config = pull::Config {
+        deliver_policy: DeliverPolicy::LastPerSubject,
+        ack_policy: AckPolicy::None,
+        headers_only: true,
+        memory_storage: true,
+        num_replicas: 1,
+        filter_subject: bus.names.all_entities(),
+        inactive_threshold: Duration::from_secs(30),
+        ..pull::Config::default()
+    };
+    let consumer = stream.create_consumer(config).await.map_err(Error::away)?;
+    if consumer.cached_info().num_pending == 0 {
+        return Ok(());
+    }
+    let mut messages = consumer.stream().max_messages_per_batch(1000).messages().await.map_err(Error::away)?;
+    loop {
+        let message = tokio::time::timeout(Duration::from_secs(10), messages.next()).await;
+        let message = message.map_err(|_| Error::away("the entity stream sends nothing"))?;
+        let Some(message) = message.transpose().map_err(Error::away)? else { return Ok(()) };
+        let Ok(info) = message.info() else { continue };
+        let headers = message.headers.clone().unwrap_or_default();
+        if let Some(entity_ref) = bus.names.parse_entity(&message.subject) {
+            take(entity_ref, newest(info.stream_sequence, &headers));
+        }
+        if info.pending == 0 {
+            return Ok(());
+        }
+    }
 }
 
 fn compress(body: Vec<u8>) -> (Bytes, bool) {

@@ -107,8 +107,8 @@ async fn bury(bus: &Bus, stray: &Stray, reason: &str) -> Result<(), Error> {
         length: stray.payload.len(),
     };
     tracing::warn!(message.id = stray.sequence, subject = %stray.subject, reason, "dead letter");
-    dead_letter::publish(bus, &DeadLetter { stage: "processor", reason, sequence: stray.sequence, message: &message })
-        .await
+    let (sequence, stored) = (stray.sequence, stray.time.into());
+    dead_letter::publish(bus, &DeadLetter { stage: "processor", reason, sequence, stored, message: &message }).await
 }
 
 /// The first message from a sequence on that a filter takes, as the stream's leader has it.

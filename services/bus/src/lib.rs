@@ -19,8 +19,8 @@ mod worker;
 
 pub use ask::ask;
 pub use connect::{Bus, Options};
-pub use dead_letter::{StoredDeadLetter, newest_dead_letters};
-pub use entity::{NewestEntity, entity_record, newest_entity, watermark_record};
+pub use dead_letter::{StoredDeadLetter, dead_letter, drop_dead_letter, newest_dead_letters, wanted_dead_letters};
+pub use entity::{NewestEntity, entity_record, newest_entities, newest_entity, watermark_record};
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
 pub use follow::{EntityMessage, Followed, Follower};
@@ -30,7 +30,7 @@ pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
 pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
 pub use stop::{Stop, Stopper, stop};
-pub use streams::{Consumers, Limits, ensure_consumers, ensure_streams, purge_through};
+pub use streams::{Consumers, Limits, delete, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};
 
 /// Headers that Callboard gives meaning to, beside the broker's own.
@@ -57,6 +57,10 @@ pub mod header {
     pub const DEAD_STREAM: &str = "Callboard-Dead-Stream";
     /// On a dead letter: the original's sequence in that stream.
     pub const DEAD_SEQUENCE: &str = "Callboard-Dead-Sequence";
+    /// On a dead letter: when the original was stored, in nanoseconds since 1970.
+    pub const DEAD_STORED: &str = "Callboard-Dead-Stored";
+    /// On a dead letter: the original was too long to be kept whole.
+    pub const DEAD_CUT: &str = "Callboard-Dead-Cut";
     /// On a dead letter: before each header of the original, so that none of them acts again.
     pub const ORIGINAL_PREFIX: &str = "Original-";
 }

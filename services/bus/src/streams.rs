@@ -231,6 +231,20 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
     })
 }
 
+/// Deletes a stream, or one of its durable consumers, as an operator may do by mistake: for those who try what follows.
+///
+/// # Errors
+/// [`Error::Away`], also where there is none.
+pub async fn delete(bus: &Bus, stream: &str, durable: Option<&str>) -> Result<(), Error> {
+    match durable {
+        None => bus.jetstream.delete_stream(stream).await.map(drop).map_err(Error::away),
+        Some(durable) => {
+            let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
+            handle.delete_consumer(durable).await.map(drop).map_err(Error::away)
+        }
+    }
+}
+
 /// Removes every message of a stream up to this sequence, and nothing beyond what the stream holds.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use crate::pull::Wait;
 use crate::{Backoff, Bus, Stop};
 use async_nats::jetstream::message::Message;
 use bytes::Bytes;
+use catalog::planted;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::future::Future;
@@ -136,7 +137,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
                 .build(),
             dead: meter
                 .u64_counter("callboard.messages.dead")
-                .with_description("Messages that became dead letters")
+                .with_description("Messages that became dead letters, by stage and provider")
                 .build(),
             unconfirmed: meter
                 .u64_counter("callboard.acks.unconfirmed")
@@ -269,6 +270,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// Tries a batch: for ever while something is away, a bounded number of times otherwise.
     async fn handle_with_patience(&self, lane: &Lane, items: &[Item]) -> Handled {
+        if planted::is("ack-before-commit") {
+            self.acknowledge(&items.iter().collect::<Vec<_>>()).await;
+        }
         let mut attempts = 0;
         let mut collisions = 0;
         let mut said_away = false;
@@ -362,8 +366,11 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// A dead letter is on disk before its message is acknowledged.
     async fn bury(&self, item: &Item, reason: &str) {
-        let letter =
-            DeadLetter { stage: self.handler.stage(), reason, sequence: item.sequence, message: &item.message };
+        if planted::is("poison-silent") {
+            return self.respond(item, "+ACK").await;
+        }
+        let (stage, sequence, stored) = (self.handler.stage(), item.sequence, item.published);
+        let letter = DeadLetter { stage, reason, sequence, stored, message: &item.message };
         let mut backoff = Backoff::default();
         while let Err(error) =
             self.with_heartbeat(std::slice::from_ref(item), dead_letter::publish(&self.bus, &letter)).await
@@ -373,7 +380,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
                 return self.respond(item, "-NAK").await;
             }
         }
-        self.counters.dead.add(1, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
+        let provider = self.bus.names().parse_event(item.subject()).map_or_else(String::new, |(provider, _)| provider);
+        let labels = [opentelemetry::KeyValue::new("stage", stage), opentelemetry::KeyValue::new("provider", provider)];
+        self.counters.dead.add(1, &labels);
         tracing::warn!(
             message.id = item.sequence,
             message.deliveries = item.deliveries,

@@ -99,9 +99,15 @@ pub enum Command {
     /// List entities whose newest content failed
     #[command(after_help = ERRORS)]
     Errors,
-    /// List messages that could never be handled, newest first
+    /// List, show, replay or drop messages that could never be handled
     #[command(after_help = DEAD_LETTERS)]
     DeadLetters(DeadLettersArgs),
+    /// Compare the database, the entity stream and a reader, entity by entity; changes nothing
+    #[command(after_help = VERIFY)]
+    Verify(VerifyArgs),
+    /// Publish every entity again from the database, while everything serves
+    #[command(after_help = REBUILD)]
+    Rebuild(RebuildArgs),
 }
 
 /// How the demo is run.
@@ -245,12 +251,77 @@ pub struct WatchArgs {
     pub resume: Option<String>,
 }
 
-/// What is listed.
+/// What is done with dead letters.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct DeadLettersArgs {
+    /// Which are listed where no action is named.
+    #[command(flatten)]
+    pub filter: LettersFilter,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Option<LettersAction>,
+}
+
+/// What to do with dead letters.
+#[derive(Subcommand)]
+pub enum LettersAction {
+    /// List them, newest first
+    List(LettersFilter),
+    /// Show one, with its headers and the original
+    Show {
+        /// Its number, as the list has it
+        #[arg(value_name = "LETTER")]
+        letter: u64,
+    },
+    /// Publish the originals again as new events, and drop the letters; refused where the provider has spoken of the entity since
+    Replay(LettersChosen),
+    /// Remove them for good
+    Drop(LettersChosen),
+}
+
+/// Which letters.
+#[derive(Args)]
+pub struct LettersFilter {
+    /// Of this stage: processor or stitcher
+    #[arg(long, value_name = "STAGE")]
+    pub stage: Option<String>,
+    /// Of this provider
+    #[arg(long, value_name = "NAME")]
+    pub provider: Option<String>,
+    /// Whose reason contains this text
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
     /// This many at most: 1 to 10,000
     #[arg(long, default_value = "50", value_name = "COUNT", value_parser = letters)]
     pub limit: usize,
+}
+
+/// Which letters something is done with.
+#[derive(Args)]
+pub struct LettersChosen {
+    /// Their numbers, as the list has them
+    #[arg(value_name = "LETTER", required_unless_present_any = ["stage", "provider", "reason"])]
+    pub letters: Vec<u64>,
+    /// Or all of these.
+    #[command(flatten)]
+    pub filter: LettersFilter,
+}
+
+/// What is compared.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// Leave the reader out: compare the database and the stream alone
+    #[arg(long)]
+    pub no_reader: bool,
+}
+
+/// How a rebuild is asked for.
+#[derive(Args)]
+pub struct RebuildArgs {
+    /// Wait until every entity was published again, ten minutes at most
+    #[arg(long)]
+    pub wait: bool,
 }
 
 fn provider(text: &str) -> Result<String, String> {
@@ -333,6 +404,7 @@ const WATCH: &str = "Examples:
   callboard watch --resume \"$(tail -1 entities.jsonl | jq -r .resume)\" --output json >> entities.jsonl
 
 It goes on across readers that restart. A token is good for six days; one that is too old ends it, with what to do.";
+
 const SNAPSHOTS: &str = "Examples:
   callboard snapshots
   callboard snapshots approve 2026-07-01T06:00:00Z
@@ -356,7 +428,26 @@ Needs the database. SHOWN says whether readers show an earlier, good version mea
 
 const DEAD_LETTERS: &str = "Examples:
   callboard dead-letters --limit 10
+  callboard dead-letters list --provider monorepo --reason metadata.name
   callboard dead-letters --output json | jq -r .payload    the originals
+  callboard dead-letters show 17
+  callboard dead-letters replay 17 18                      needs the database
+  callboard dead-letters drop --provider monorepo --limit 1000
 
 A dead letter could not be a claim on an entity (no JSON, no kind or name, over a limit, unknown operation), or failed five times
 alone. Its provider has to mend and publish it again.";
+
+const VERIFY: &str = "Examples:
+  callboard verify
+  callboard verify --output json | jq -r .ref
+  callboard verify --grpc-url http://reader-2:7070      another reader
+
+What the database makes of each entity is built anew and compared, by its hash, with the newest message of the entity stream and with what
+the reader shows. What differs is looked at three more times, a second apart, since a running installation changes meanwhile.
+Exit code 1 if anything differs then.";
+
+const REBUILD: &str = "Examples:
+  callboard rebuild --wait
+
+Streams that are missing are made anew by any processor within ten seconds. A rebuild begins by itself when the entity stream was wiped or
+went back; by hand it is needed only where somebody has changed what stands in it. Readers serve what they have meanwhile.";

@@ -1,8 +1,8 @@
 //! The configuration: one struct whose comments are the manual, and what must fit together in it.
 
 use crate::config_values::{
-    ack_wait, batch_events, concurrency, database_url, domain, http_url, installation, keep_events, log_filter,
-    max_behind, nats_url, orphan_grace, read_bytes, read_interval, read_timeout, replicas, snapshot_every,
+    ack_wait, batch_events, check_every, concurrency, database_url, domain, http_url, installation, keep_events,
+    log_filter, max_behind, nats_url, orphan_grace, read_bytes, read_interval, read_timeout, replicas, snapshot_every,
     snapshot_timeout, stream_bytes,
 };
 use crate::failure::Failure;
@@ -140,6 +140,10 @@ pub struct Config {
     /// How long settled events stay in their stream, at least 2m: as long as the broker knows a repeated publish
     #[arg(long, env = "CALLBOARD_KEEP_EVENTS", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10m", value_parser = keep_events)]
     pub keep_events: Duration,
+
+    /// How often the entity stream is compared with the database, 500 entities at a time; 1s to 1h
+    #[arg(long, env = "CALLBOARD_CHECK_EVERY", global = true, hide_short_help = true, value_name = "DURATION", default_value = "10s", value_parser = check_every)]
+    pub check_every: Duration,
 
     /// YAML file of what decides how entities are processed: what may be read, rules, processors, formats (deploy/examples/catalog.yaml)
     #[arg(long, env = "CALLBOARD_CATALOG_FILE", global = true, hide_short_help = true, value_name = "FILE")]

@@ -104,11 +104,17 @@ pub fn keep_events(text: &str) -> Result<Duration, String> {
     )
 }
 
-/// What `orphan_grace` may be.
+/// What `check_every` may be.
+pub fn check_every(text: &str) -> Result<Duration, String> {
+    in_range(text, Duration::from_secs(1), Duration::from_secs(3600), "expected 1s to 1h")
+}
+
+/// What `snapshot_timeout` may be.
 pub fn snapshot_timeout(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::from_secs(10), Duration::from_secs(86_400), "expected 10s to 1d")
 }
 
+/// What `orphan_grace` may be.
 pub fn orphan_grace(text: &str) -> Result<Duration, String> {
     in_range(text, Duration::ZERO, Duration::from_secs(30 * 86_400), "expected 0s to 30d")
 }

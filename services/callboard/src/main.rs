@@ -54,5 +54,7 @@ fn run(config: &config::Config, command: Command) -> Result<(), Failure> {
         Command::Snapshots(args) => commands::snapshots::run(config, args.command.as_ref()),
         Command::Errors => commands::errors::run(config),
         Command::DeadLetters(args) => commands::dead_letters::run(config, &args),
+        Command::Verify(args) => commands::verify::run(config, &args),
+        Command::Rebuild(args) => commands::verify::rebuild(config, &args),
     }
 }

@@ -211,7 +211,12 @@ async fn connect_store(role: Role, config: &Config, stop: &Stop) -> Result<Optio
 fn scheduler_config(config: &Config) -> scheduler::Config {
     // Three quarters: the rest is for what comes in before the next purge.
     let events_bytes_full = config.events_max_bytes.unsigned_abs() / 4 * 3;
-    scheduler::Config { host: host(), keep_events: config.keep_events, events_bytes_full }
+    scheduler::Config {
+        host: host(),
+        keep_events: config.keep_events,
+        check_every: config.check_every,
+        events_bytes_full,
+    }
 }
 
 /// A name that no other process of the installation has: a process number alone is 1 in every container.

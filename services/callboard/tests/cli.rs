@@ -211,6 +211,21 @@ fn a_day_with_up() {
         (&json!("processor"), &json!("raw"), &json!("{"))
     );
     assert!(letters[0]["reason"].as_str().unwrap().contains("JSON"), "{letters:?}");
+    let first = letters[0]["letter"].clone();
+    let number = first.to_string();
+    assert_eq!(place.ask_json(&["dead-letters", "list", "--provider", "other"]), Vec::<Value>::new());
+    assert_eq!(place.ask_json(&["dead-letters", "show", &number])[0]["payload"], "{");
+    let replayed = place.run(&["dead-letters", "replay", &number]);
+    assert_eq!(replayed.status.code(), Some(0), "{}", stderr(&replayed));
+    let again = wait_for("the same dead letter again", || {
+        Some(place.ask_json(&["dead-letters"])).filter(|letters| letters.len() == 1 && letters[0]["letter"] != first)
+    });
+    place.ask(&["dead-letters", "drop", &again[0]["letter"].to_string()]);
+    assert_eq!(place.ask_json(&["dead-letters"]), Vec::<Value>::new());
+    publish_raw(format!("{}.events.raw.upsert", place.installation), "[");
+    wait_for("another", || Some(place.ask_json(&["dead-letters"])).filter(|letters| !letters.is_empty()));
+    assert_eq!(place.run(&["verify"]).status.code(), Some(0));
+    place.ask(&["rebuild", "--wait"]);
     let failed =
         wait_for("the failed entity", || Some(place.ask_json(&["errors"])).filter(|failed| !failed.is_empty()));
     assert_eq!((&failed[0]["ref"], &failed[0]["shown"]), (&json!("spaceship:default/x"), &json!(false)));

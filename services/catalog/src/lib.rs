@@ -14,6 +14,7 @@ pub mod location;
 pub mod model;
 mod number;
 pub mod placeholders;
+pub mod planted;
 mod policy;
 pub mod predicate;
 pub mod process;

@@ -4,7 +4,7 @@ use crate::{Error, Processor};
 use bus::{Backoff, Bus, Consumers, Limits, Stop, stream_status};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use store::{SeenStream, Store, StreamPosition};
+use store::{Remedy, SeenStream, Store, StreamPosition};
 
 /// How often it is looked whether the streams and consumers still stand.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
@@ -50,13 +50,14 @@ pub async fn attach(bus: &Bus, store: &Store, limits: &Limits, stop: &Stop) -> R
 /// Attaches again each time the connection to the broker was made anew, and takes nothing meanwhile; and looks now and then whether
 /// somebody has deleted a stream or a consumer.
 pub(crate) async fn again(processor: &Processor, stop: &Stop) {
-    let Processor { bus, store, config, is_attaching, .. } = processor;
+    let Processor { bus, store, config, is_attaching, look_again, .. } = processor;
     let mut connections = bus.connections();
     connections.mark_unchanged();
     loop {
         tokio::select! {
             () = stop.stopped() => return,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
+            () = look_again.notified() => is_attaching.store(true, Ordering::Relaxed),
             changed = connections.changed() => match changed {
                 Ok(()) => is_attaching.store(true, Ordering::Relaxed),
                 Err(_) => return,
@@ -74,14 +75,19 @@ pub(crate) async fn again(processor: &Processor, stop: &Stop) {
 
 async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Error> {
     // What is missing is noted before it is made anew, so that no message of the new stream gets an old revision.
-    let (events, stitch) = (bus.names().events_stream(), bus.names().stitch_stream());
-    for stream in [&events, &stitch] {
+    let events = bus.names().events_stream();
+    let streams = [
+        (&events, Remedy::None),
+        (&bus.names().stitch_stream(), Remedy::PublishOutbox),
+        (&bus.names().entities_stream(), Remedy::Rebuild),
+    ];
+    for (stream, remedy) in streams {
         if let Some(known) = store.stream_position(stream).await? {
-            compare(bus, store, stream, &known).await?;
+            compare(bus, store, (stream, remedy), &known).await?;
         }
     }
     bus::ensure_streams(bus, limits).await?;
-    for stream in [&events, &stitch] {
+    for (stream, _) in streams {
         store.note_stream(stream, &seen(&stream_status(bus, stream).await?)).await?;
     }
     let settled = Consumers { events_settled: settled_sequence(store, &events).await?, stitch_settled: 0 };
@@ -89,21 +95,27 @@ async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Er
 }
 
 /// Gives a stream a new offset if it is not the one that was left.
-async fn compare(bus: &Bus, store: &Store, stream: &str, known: &StreamPosition) -> Result<(), Error> {
+async fn compare(
+    bus: &Bus,
+    store: &Store,
+    (stream, remedy): (&str, Remedy),
+    known: &StreamPosition,
+) -> Result<(), Error> {
     let now = bus::find_stream(bus, stream).await?;
     let seen = match &now {
-        None => SeenStream { created: 0, last_sequence: 0, last_stored: nanoseconds(SystemTime::now()) },
+        None => SeenStream { created: 0, last_sequence: 0, last_stored: 0 },
         Some(status) => seen(status),
     };
     let went_back = seen.created != known.created && known.created != 0 || seen.last_sequence < known.last_sequence;
-    let is_another = went_back
-        || bus::stored_at(bus, stream, known.last_sequence)
-            .await?
-            .is_some_and(|at| nanoseconds(at) != known.last_stored);
-    if !is_another {
+    if !went_back && !holds_another(bus, stream, known).await? {
         return Ok(());
     }
-    if store.reset_stream(stream, known, &seen, stream == bus.names().stitch_stream()).await? {
+    if store.reset_stream(stream, known, &seen, remedy).await? {
+        opentelemetry::global::meter("callboard")
+            .u64_counter("callboard.stream.gaps")
+            .with_description("Streams that were found wiped or gone back to an older state")
+            .build()
+            .add(1, &[opentelemetry::KeyValue::new("stream", stream.to_owned())]);
         tracing::error!(
             stream,
             sequence.known = known.last_sequence,
@@ -112,6 +124,12 @@ async fn compare(bus: &Bus, store: &Store, stream: &str, known: &StreamPosition)
         );
     }
     Ok(())
+}
+
+/// Whether another message stands at the last sequence that is known: the stream went back, and has grown since.
+pub(crate) async fn holds_another(bus: &Bus, stream: &str, known: &StreamPosition) -> Result<bool, bus::Error> {
+    let stored = bus::stored_at(bus, stream, known.last_sequence).await?;
+    Ok(stored.is_some_and(|at| nanoseconds(at) != known.last_stored))
 }
 
 /// Up to which sequence of the event stream everything is settled, for a durable that has to be made anew.

@@ -44,6 +44,7 @@ pub use run::{Run, Trouble};
 pub use snapshots::SnapshotsConfig;
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
+use catalog::planted;
 use decide::{Plan, Unapplied};
 use event::{Event, Loaded};
 use metrics::Metrics;
@@ -51,7 +52,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use store::{EntityRow, Merge, RelationRow, Request, Store};
+use store::{EntityRow, Merge, RelationRow, Request, Store, StreamPosition};
 
 /// Entities that one stitch request names at most.
 pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
@@ -130,6 +131,8 @@ pub(crate) struct Processor {
     pub outbox_is_full: AtomicBool,
     /// The streams are being looked at: nothing is taken.
     pub is_attaching: AtomicBool,
+    /// A message shows that the streams are not those that were looked at.
+    pub look_again: tokio::sync::Notify,
     /// Some claim is due to be read.
     pub reads_are_due: tokio::sync::Notify,
     /// Some removal is to go on.
@@ -202,9 +205,20 @@ fn verdict(error: store::Error) -> Failure {
 impl Processor {
     fn new(bus: Bus, store: Store, pipeline: Arc<Pipeline>, config: Config) -> Self {
         let (outbox_is_full, is_attaching) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (reads_are_due, removals_go_on) = Default::default();
+        let (look_again, reads_are_due, removals_go_on) = Default::default();
         let metrics = Metrics::new();
-        Processor { bus, store, config, outbox_is_full, is_attaching, reads_are_due, removals_go_on, pipeline, metrics }
+        Processor {
+            bus,
+            store,
+            config,
+            outbox_is_full,
+            is_attaching,
+            look_again,
+            reads_are_due,
+            removals_go_on,
+            pipeline,
+            metrics,
+        }
     }
 
     /// One transaction: entities locked in ref order, claims read and decided on, everything written, the outbox row last.
@@ -213,6 +227,9 @@ impl Processor {
             return Ok((Plan::default(), None));
         }
         let (named, changed) = refs_of(events);
+        if let Some(last) = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence) {
+            self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await?;
+        }
         let (mut merge, entities) = self.store.merge(&named, &changed).await?;
         let mut plan = self.decide(&mut merge, entities, events).await?;
         self.write(&mut merge, lane, &mut plan, events).await?;
@@ -229,8 +246,30 @@ impl Processor {
     ) -> Result<Plan, store::Error> {
         let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
         let position = merge.read_position(&self.bus.names().events_stream()).await?;
+        self.refuse_another_stream(&position, events).await?;
         let claims = merge.read_claims(&ids).await?;
         Ok(decide::decide(entities, claims, events, &position))
+    }
+
+    /// An event that stands no later than the last one known, and was stored after it, is of a stream that went back and has grown
+    /// since: it must not get a revision before that is recorded.
+    async fn refuse_another_stream(&self, position: &StreamPosition, events: &[&Event]) -> Result<(), store::Error> {
+        let is_foreign = |event: &&Event| {
+            let sequence = i64::try_from(event.sequence).unwrap_or(i64::MAX);
+            event.emitted.is_none() && sequence <= position.last_sequence && event.stored > position.last_stored
+        };
+        if !events.iter().any(is_foreign) {
+            return Ok(());
+        }
+        let stream = self.bus.names().events_stream();
+        let away = |error: bus::Error| store::Error::Away(error.to_string());
+        // The broker's clock alone may have gone back: then it is the same stream all the same.
+        if !attach::holds_another(&self.bus, &stream, position).await.map_err(away)? {
+            return Ok(());
+        }
+        self.is_attaching.store(true, Ordering::Relaxed);
+        self.look_again.notify_one();
+        Err(store::Error::Away(format!("stream {stream} went back to an older state; it is being looked at")))
     }
 
     /// Writes all of a plan but its outbox row.
@@ -250,6 +289,7 @@ impl Processor {
         merge.ask_takeovers(&plan.reads_again, plan.lowest_revision).await?;
         merge.write_cascade(&plan.cascade, plan.lowest_revision).await?;
         merge.note_parts(&plan.parts.values().cloned().collect::<Vec<_>>()).await?;
+        let gone = if planted::is("old-relations") { Vec::new() } else { gone };
         plan.to_stitch.extend(gone.iter().chain(&new).map(|relation| relation.subject_id));
         Ok(())
     }
@@ -316,7 +356,8 @@ impl Processor {
         let records = relay::records(&self.bus, lane, request);
         match bus::publish_all(&self.bus, &records).await {
             Ok(sequences) => {
-                let last = sequences.last().copied().unwrap_or_default();
+                let last =
+                    if planted::is("outbox-dropped") { 0 } else { sequences.last().copied().unwrap_or_default() };
                 if let Err(error) = self.store.note_published(request.outbox, last).await {
                     tracing::debug!(%error, outbox = request.outbox, "a published outbox row is not noted; it will be published again");
                 }

@@ -6,6 +6,7 @@ use bus::{Bus, Lanes, settled_through, stream_status};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 use store::Store;
+use store::planted;
 
 pub(crate) struct Purge {
     bus: Bus,
@@ -45,6 +46,9 @@ impl Purge {
         let stream = self.bus.names().events_stream();
         let status = stream_status(&self.bus, &stream).await?;
         let Some(position) = self.store.stream_position(&stream).await? else { return Ok(()) };
+        if planted::is("purge-before-floor") {
+            return Ok(bus::purge_through(&self.bus, &stream, status.last_sequence).await?);
+        }
         let floor =
             u64::try_from(self.store.floor().await? - position.revision_offset).unwrap_or(0).min(status.last_sequence);
         if self.passed.back().is_none_or(|(at, _)| at.elapsed() > self.keep / 10) {

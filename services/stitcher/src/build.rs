@@ -4,7 +4,7 @@ use catalog::stitch::{StitchInput, stitch, uid};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
-use store::{Error, Incoming, Shown, StitchState, Stitching};
+use store::{Error, Incoming, Shown, StitchState, Stitching, Store};
 
 /// An entity is stitched again no sooner than this many times what its last stitch took, so that a hot one costs a bounded share.
 const PAUSE_FACTOR: u32 = 20;
@@ -31,6 +31,36 @@ pub(crate) enum Form {
     Gone,
     /// It cannot be stitched; what is shown stays.
     Failed(String),
+}
+
+/// What the truth makes of an entity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// The entity.
+    pub entity_id: i64,
+    /// Its ref.
+    pub entity_ref: String,
+    /// Hash of its content; none: it is not there.
+    pub hash: Option<String>,
+}
+
+/// What the truth makes of these entities (sorted, distinct) now, without a lock and without writing anything. One that cannot be stitched is
+/// left out: what is shown of it stays.
+///
+/// # Errors
+/// Those of the database.
+pub async fn expected(store: &Store, installation: &str, entity_ids: &[i64]) -> Result<Vec<Expected>, Error> {
+    let mut stitching = store.look_at_stitched(entity_ids).await?;
+    let due = std::mem::take(&mut stitching.states);
+    let expected = |built: Built| {
+        let hash = match built.result {
+            Form::Content { hash, .. } => Some(hash),
+            Form::Gone => None,
+            Form::Failed(_) => return None,
+        };
+        Some(Expected { entity_id: built.state.entity_id, entity_ref: built.entity_ref, hash })
+    };
+    Ok(build(&mut stitching, &due, installation).await?.into_iter().filter_map(expected).collect())
 }
 
 /// Reads and builds the entities of these states.

@@ -8,6 +8,8 @@ mod build;
 mod metrics;
 mod publish;
 
+pub use build::{Expected, expected};
+
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};

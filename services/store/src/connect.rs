@@ -11,10 +11,11 @@ use std::time::Duration;
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (2, "snapshots", include_str!("../../../schemas/postgres/0002_snapshots.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
+    (5, "repair", include_str!("../../../schemas/postgres/0005_repair.sql")),
     (6, "room", include_str!("../../../schemas/postgres/0006_room.sql")),
 ];
 

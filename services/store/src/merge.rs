@@ -3,6 +3,7 @@
 use crate::streams::{self, StreamPosition};
 use crate::{Error, Request, Store};
 use catalog::claims::{Claim, Revision};
+use catalog::planted;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use std::collections::HashMap;
 
@@ -142,7 +143,11 @@ impl Store {
         drop(connection);
         let mut transaction = self.pool.begin().await?;
         type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64, Option<i64>, bool);
-        let statement = sqlx::query_as(include_str!("sql/lock_entities.sql"));
+        let lock = match planted::is("lock-order") && changed.len().is_multiple_of(2) {
+            true => include_str!("sql/lock_entities_backwards.sql"),
+            false => include_str!("sql/lock_entities.sql"),
+        };
+        let statement = sqlx::query_as(lock);
         let rows: Vec<Row> = statement.bind(changed).fetch_all(&mut *transaction).await?;
         if rows.len() != changed.len() {
             return Err(Error::Collision(format!("{} of {} refs have a row", rows.len(), changed.len())));
@@ -345,7 +350,8 @@ impl Merge {
         revision: Revision,
         to_stitch: Vec<i64>,
     ) -> Result<Option<Request>, Error> {
-        let request = match to_stitch.is_empty() {
+        let is_left_out = planted::is("outbox-not-written") && revision % 8 == 0;
+        let request = match to_stitch.is_empty() || is_left_out {
             true => None,
             false => {
                 let row: (i64, i64, i64) = sqlx::query_as(include_str!("sql/write_outbox.sql"))

@@ -105,6 +105,9 @@ impl Snapshot {
     }
 }
 
+/// A stitch state's columns, the snapshot at which they were read second.
+type StateRow = (i64, String, i64, i64, Option<String>, Option<String>, Option<i64>);
+
 impl Store {
     /// Locks the stitch states of a batch (sorted, distinct, each with the newest transaction that asks for it, or [`WHATEVER`]); what another
     /// stitcher holds is left out, and what was certainly stitched after that transaction.
@@ -114,6 +117,17 @@ impl Store {
     pub async fn stitch(&self, asked: &[(i64, i64)]) -> Result<Stitching, Error> {
         let transaction = self.pool.begin().await?;
         Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), asked).await
+    }
+
+    /// Looks at stitch states without a lock, for who writes nothing.
+    ///
+    /// # Errors
+    /// As every call of [`Stitching`]: see [`Error`].
+    pub async fn look_at_stitched(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
+        let mut transaction = self.pool.begin().await?;
+        let statement = sqlx::query_as(include_str!("sql/look_at_stitch_states.sql"));
+        let rows: Vec<StateRow> = statement.bind(entity_ids).fetch_all(&mut *transaction).await?;
+        Ok(Stitching::new(transaction, rows))
     }
 
     /// Locks stitch states, waiting for whoever holds them, for two seconds at most.
@@ -135,11 +149,14 @@ impl Stitching {
     ) -> Result<Stitching, Error> {
         debug_assert!(asked.is_sorted(), "locks are taken in order");
         let (ids, transactions): (Vec<i64>, Vec<i64>) = asked.iter().copied().unzip();
-        type Row = (i64, String, i64, i64, Option<String>, Option<String>, Option<i64>);
-        let rows: Vec<Row> =
+        let rows: Vec<StateRow> =
             sqlx::query_as(statement).bind(ids).bind(transactions).fetch_all(&mut *transaction).await?;
+        Ok(Stitching::new(transaction, rows))
+    }
+
+    fn new(transaction: Transaction<'static, Postgres>, rows: Vec<StateRow>) -> Stitching {
         let snapshot = rows.first().map(|row| row.1.clone()).unwrap_or_default();
-        let state = |(entity_id, _, version, sequence, hash, seen, wait_ms): Row| StitchState {
+        let state = |(entity_id, _, version, sequence, hash, seen, wait_ms): StateRow| StitchState {
             entity_id,
             version,
             sequence: u64::try_from(sequence).unwrap_or(0),
@@ -147,7 +164,7 @@ impl Stitching {
             seen: seen.as_deref().and_then(Snapshot::parse),
             wait_ms: wait_ms.filter(|ms| *ms > 0),
         };
-        Ok(Stitching { transaction, snapshot, states: rows.into_iter().map(state).collect() })
+        Stitching { transaction, snapshot, states: rows.into_iter().map(state).collect() }
     }
 
     /// What is shown of the entities.

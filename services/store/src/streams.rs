@@ -19,10 +19,10 @@ pub struct SeenStream {
 pub struct StreamPosition {
     /// Added to a sequence, it gives the revision.
     pub revision_offset: i64,
-    /// Messages stored after this moment have that offset, earlier ones the previous.
+    /// Messages stored after this moment have that offset, earlier ones one of the earlier.
     pub offset_since: i64,
-    /// The offset before.
-    pub previous_offset: i64,
+    /// The offsets before, oldest first, each with the moment after which it counted.
+    pub earlier: Vec<(i64, i64)>,
     /// When the stream was made.
     pub created: i64,
     /// The highest sequence seen.
@@ -34,7 +34,11 @@ pub struct StreamPosition {
 impl StreamPosition {
     /// The revision of a message.
     pub fn revision(&self, sequence: u64, stored: i64) -> i64 {
-        let offset = if stored > self.offset_since { self.revision_offset } else { self.previous_offset };
+        let offset = match stored > self.offset_since {
+            true => Some(self.revision_offset),
+            false => self.earlier.iter().rev().find(|(since, _)| stored > *since).map(|(_, offset)| *offset),
+        };
+        let offset = offset.or(self.earlier.first().map(|(_, offset)| *offset)).unwrap_or(self.revision_offset);
         offset.saturating_add(i64::try_from(sequence).unwrap_or(i64::MAX))
     }
 }
@@ -58,34 +62,70 @@ impl Store {
         Ok(())
     }
 
+    /// Notes a message of a stream before it takes effect, if none after it is noted.
+    pub async fn note_sequence(&self, name: &str, sequence: u64, stored: i64) -> Result<(), Error> {
+        let statement = sqlx::query(include_str!("sql/note_sequence.sql")).bind(name);
+        let statement = statement.bind(i64::try_from(sequence).unwrap_or(i64::MAX)).bind(stored);
+        statement.execute(&self.pool).await?;
+        Ok(())
+    }
+
     /// Records that a stream was wiped or went back from what `known` says: a new offset, above every revision known, for all that
-    /// is stored from now on. With `requests_lost`, every outbox row counts as unpublished. One process does it; gives whether it
-    /// was this one.
+    /// is stored after that; a gap; and what is done about it. One process does it; gives whether it was this one.
     pub async fn reset_stream(
         &self,
         name: &str,
         known: &StreamPosition,
         seen: &SeenStream,
-        requests_lost: bool,
+        remedy: Remedy,
     ) -> Result<bool, Error> {
         let mut transaction = self.pool.begin().await?;
         let statement = sqlx::query(include_str!("sql/reset_stream.sql"));
         let statement = statement.bind(name).bind(known.last_sequence).bind(known.last_stored);
         let statement = statement.bind(seen.created).bind(seen.last_sequence).bind(seen.last_stored);
-        let is_ours = statement.execute(&mut *transaction).await?.rows_affected() > 0;
-        if is_ours && requests_lost {
-            sqlx::query(include_str!("sql/unpublish.sql")).execute(&mut *transaction).await?;
+        if statement.execute(&mut *transaction).await?.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let shrank = seen.created == known.created && seen.last_sequence < known.last_sequence;
+        let statement = sqlx::query(include_str!("sql/write_gap.sql"));
+        let statement = statement.bind(name).bind(known.last_sequence).bind(seen.last_sequence);
+        let statement = statement.bind(if shrank { seen.last_sequence } else { 0 });
+        let offset = (remedy == Remedy::None).then_some(known.revision_offset);
+        statement.bind(offset).execute(&mut *transaction).await?;
+        let remedy = match remedy {
+            Remedy::None => None,
+            Remedy::PublishOutbox => Some(include_str!("sql/unpublish.sql")),
+            Remedy::Rebuild => Some(include_str!("sql/begin_rebuild.sql")),
+        };
+        if let Some(remedy) = remedy {
+            sqlx::query(remedy).execute(&mut *transaction).await?;
         }
         transaction.commit().await?;
-        Ok(is_ours)
+        Ok(true)
     }
 }
 
+/// What makes good what a stream lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Remedy {
+    /// Nothing: what was accepted and not settled is lost, and reported.
+    None,
+    /// Every outbox row counts as unpublished.
+    PublishOutbox,
+    /// Every entity is published again from the truth.
+    Rebuild,
+}
+
 pub(crate) async fn read_position(connection: &mut PgConnection, name: &str) -> Result<Option<StreamPosition>, Error> {
-    type Row = (i64, i64, i64, i64, i64, i64);
+    type Row = (i64, i64, i64, i64, i64, Vec<i64>, Vec<i64>);
     let row: Option<Row> =
         sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(connection).await?;
-    Ok(row.map(|(revision_offset, offset_since, previous_offset, created, last_sequence, last_stored)| {
-        StreamPosition { revision_offset, offset_since, previous_offset, created, last_sequence, last_stored }
+    Ok(row.map(|(revision_offset, offset_since, created, last_sequence, last_stored, since, offsets)| StreamPosition {
+        revision_offset,
+        offset_since,
+        earlier: since.into_iter().zip(offsets).collect(),
+        created,
+        last_sequence,
+        last_stored,
     }))
 }

@@ -1,6 +1,6 @@
 //! The statements and transactions on a real database.
 
-use crate::{ClaimWrite, EntityWrite, Error, Options, SeenStream, StateWrite, Store, StreamPosition, WHATEVER};
+use crate::{ClaimWrite, EntityWrite, Error, Options, Remedy, SeenStream, StateWrite, Store, StreamPosition, WHATEVER};
 use catalog::claims::{Claims, Head, Operation};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use std::time::Duration;
@@ -205,8 +205,11 @@ async fn a_stream_that_went_back_gets_revisions_above_all_known() {
     let known = store.stream_position("S").await.unwrap().unwrap();
     assert_eq!((known.last_sequence, known.revision_offset), (10, 0), "it never goes back by itself");
     merge_one(&store, "a:b/c", 25, claim()).await;
-    assert!(store.reset_stream("S", &known, &seen(1, 8, 80), true).await.unwrap());
-    assert!(!store.reset_stream("S", &known, &seen(1, 8, 80), true).await.unwrap(), "one process does it");
+    assert!(store.reset_stream("S", &known, &seen(1, 8, 80), Remedy::PublishOutbox).await.unwrap());
+    assert!(
+        !store.reset_stream("S", &known, &seen(1, 8, 80), Remedy::PublishOutbox).await.unwrap(),
+        "one process does it"
+    );
     let position: StreamPosition = store.stream_position("S").await.unwrap().unwrap();
     assert_eq!(position.revision(8, 80), 8, "what was there keeps its revision");
     assert_eq!(position.revision(9, 101), 25 + 9, "what comes is above all known");

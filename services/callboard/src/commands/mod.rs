@@ -12,6 +12,7 @@ pub mod role;
 pub mod snapshots;
 pub mod status;
 pub mod up;
+pub mod verify;
 pub mod watch;
 
 use crate::failure::Failure;

@@ -11,6 +11,9 @@ use bus::{Bus, Names};
 use serde_json::{Map, Value, json};
 use std::io::Write;
 
+/// Gaps told at most.
+const GAPS: i64 = 100;
+
 /// Asks the broker, and the database, a reader and its metrics where they can be reached.
 ///
 /// # Errors
@@ -105,11 +108,20 @@ async fn delays(operator: &Operator) -> Value {
 async fn database(operator: &Operator) -> Result<Value, Failure> {
     let store = operator.needed_store().await?;
     let counts = store.counts().await?;
+    let gaps = store.gaps(GAPS).await?.into_iter().map(|gap| {
+        json!({
+            "stream": gap.stream, "foundSecondsAgo": gap.seconds_ago, "knownSequence": gap.known_sequence,
+            "foundSequence": gap.found_sequence, "lostAtMost": gap.lost_at_most,
+        })
+    });
+    let gaps: Vec<Value> = gaps.collect();
+    let repair = store.repair_state().await?;
+    let repair = json!({"isRebuilding": repair.is_rebuilding, "rounds": repair.rounds, "mended": repair.mended});
     let tasks = store.task_rows().await?.into_iter().map(|task| {
         json!({"task": task.name, "host": task.holder, "runs": task.runs, "lastRunSecondsAgo": task.seconds_ago, "lastError": task.last_error})
     });
     Ok(
-        json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "readsDue": counts.reads, "removals": counts.removals, "orphans": counts.orphans, "tasks": tasks.collect::<Vec<_>>()}),
+        json!({"entities": counts.entities, "failed": counts.failed, "outbox": counts.outbox, "readsDue": counts.reads, "removals": counts.removals, "orphans": counts.orphans, "gaps": gaps, "repair": repair, "tasks": tasks.collect::<Vec<_>>()}),
     )
 }
 
@@ -138,7 +150,9 @@ fn write_tables(out: &mut dyn Write, status: &Value) -> Result<(), Failure> {
         Table::new(&["TASK", "HOST", "RUNS", "LAST RUN", "ERROR"]).write(out, &rows("/database/tasks", task_row))?;
         writeln!(out)?;
     }
-    for line in [delay_line(status), database_line(status), reader_line(status), dead_line(&items("/streams"))] {
+    let repair = repair_line(status, &items("/database/gaps"));
+    for line in [delay_line(status), database_line(status), reader_line(status), dead_line(&items("/streams")), repair]
+    {
         writeln!(out, "{line}")?;
     }
     Ok(())
@@ -218,6 +232,26 @@ fn reader_line(status: &Value) -> String {
         }
         _ => format!("reader          not ready at {}: {}", part(&reader, "at"), part(&reader, "reason")),
     }
+}
+
+/// What a broker has lost, and what the checker has found.
+fn repair_line(status: &Value, gaps: &[Value]) -> String {
+    let rebuilding = match status.pointer("/database/repair/isRebuilding").and_then(Value::as_bool) {
+        Some(true) => ", publishing everything again now",
+        _ => "",
+    };
+    let mended = text(status, "/database/repair/mended");
+    let gaps = match gaps.first() {
+        None => "no gap".to_owned(),
+        Some(newest) => format!(
+            "{} gaps (newest {GAPS} at most), the newest in {} {} ago, at most {} accepted events lost",
+            gaps.len(),
+            text(newest, "/stream"),
+            seconds(newest, "/foundSecondsAgo"),
+            text(newest, "/lostAtMost")
+        ),
+    };
+    format!("repair          {gaps}; {mended} entities mended{rebuilding}")
 }
 
 fn dead_line(streams: &[Value]) -> String {

@@ -101,6 +101,7 @@ impl Pipeline {
         let config = scheduler::Config {
             host: "test".into(),
             keep_events: Duration::from_secs(600),
+            check_every: Duration::from_secs(1),
             events_bytes_full: 32 << 20,
         };
         roles.push(tokio::spawn(scheduler::run(bus.clone(), store.clone(), config, stop.clone())));

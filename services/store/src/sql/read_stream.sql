@@ -1,2 +1,4 @@
 -- What is known of a stream. Called at each connect.
-select revision_offset, offset_since, previous_offset, created, last_sequence, last_stored from streams where name = $1
+select revision_offset, offset_since, created, last_sequence, last_stored, earlier_since, earlier_offsets
+from streams
+where name = $1

@@ -1,0 +1,293 @@
+//! Faults of a seed: what is done to an installation, how often, and how it is undone.
+
+use super::provider::Providers;
+use super::proxy::Mode;
+use super::site::{ROLES, Server, Site};
+use crate::Error;
+use crate::process::Role;
+use crate::random::Random;
+use crate::signal::Signal;
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
+
+/// How long the streams may take to stand again after a broker has forgotten them.
+const STREAMS_LIMIT: Duration = Duration::from_secs(60);
+/// How long a gap may take to be reported.
+const GAP_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    KillRole,
+    StopRole,
+    KillBroker,
+    StopBroker,
+    KillDatabase,
+    StopDatabase,
+    Cut,
+    Delay,
+    Swallow,
+    DeleteConsumer,
+    DeleteStitchStream,
+    DeleteEntityStream,
+    DeleteEventStream,
+    CopyBroker,
+    GoBack,
+    Wipe,
+    FillBroker,
+    FillDatabase,
+}
+
+/// Each fault, its name in reports, and how often it comes among the others.
+const FAULTS: [(Fault, &str, usize); 18] = [
+    (Fault::KillRole, "a role killed (SIGKILL)", 40),
+    (Fault::StopRole, "a role stopped and continued (SIGSTOP, 1 to 9 s)", 8),
+    (Fault::KillBroker, "nats-server killed", 5),
+    (Fault::StopBroker, "nats-server stopped and continued", 2),
+    (Fault::KillDatabase, "PostgreSQL killed", 5),
+    (Fault::StopDatabase, "PostgreSQL stopped and continued", 2),
+    (Fault::Cut, "connections cut", 8),
+    (Fault::Delay, "connections delayed (50 to 400 ms)", 5),
+    (Fault::Swallow, "connections black-holed (1 to 12 s)", 6),
+    (Fault::DeleteConsumer, "a durable consumer deleted", 4),
+    (Fault::DeleteStitchStream, "the stitch stream deleted", 2),
+    (Fault::DeleteEntityStream, "the entity stream deleted", 2),
+    (Fault::DeleteEventStream, "the event stream deleted", 2),
+    (Fault::CopyBroker, "the broker's directory copied", 3),
+    (Fault::GoBack, "the broker's directory rolled back", 2),
+    (Fault::Wipe, "the broker's directory wiped", 2),
+    (Fault::FillBroker, "the broker's disk filled (2 to 6 s)", 2),
+    (Fault::FillDatabase, "the database's disk filled (2 to 6 s)", 2),
+];
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    pub times: BTreeMap<Fault, usize>,
+    /// Processes that were killed, servers among them.
+    pub kills: usize,
+    /// Times at which a broker forgot events.
+    pub forgotten: usize,
+    pub violations: Vec<String>,
+    /// No disks can be filled on this machine.
+    pub without_disks: bool,
+}
+
+impl Done {
+    /// A row a fault: its name, and how often it happened.
+    pub fn rows(&self) -> Vec<Vec<String>> {
+        let row = |(fault, name, _): &(Fault, &str, usize)| {
+            vec![(*name).to_owned(), self.times.get(fault).copied().unwrap_or(0).to_string()]
+        };
+        FAULTS.iter().map(row).collect()
+    }
+}
+
+/// Who suffers.
+pub(crate) struct Tormentor<'a> {
+    pub site: &'a mut Site,
+    pub providers: &'a Providers,
+    pub random: Random,
+    pub done: Done,
+}
+
+impl Tormentor<'_> {
+    /// One fault after the other until the time is over; all are undone then.
+    pub async fn torment(&mut self, until: Instant, watched: &watch::Sender<String>) -> Result<(), Error> {
+        self.done.without_disks = !self.site.has_disks();
+        while Instant::now() < until {
+            let fault = self.draw();
+            eprintln!("fault: {fault:?}");
+            self.commit(fault).await?;
+            *self.done.times.entry(fault).or_default() += 1;
+            self.done.violations.extend(self.site.ended()?);
+            watched.send_replace(self.site.readers().first().cloned().unwrap_or_default());
+            sleep(Duration::from_millis(200 + self.random.below(1300) as u64)).await;
+        }
+        Ok(())
+    }
+
+    fn draw(&mut self) -> Fault {
+        let total: usize = FAULTS.iter().map(|(_, _, weight)| weight).sum();
+        let mut left = self.random.below(total);
+        for (fault, _, weight) in FAULTS {
+            if left < weight {
+                let needs_disk = matches!(fault, Fault::FillBroker | Fault::FillDatabase);
+                return if needs_disk && self.done.without_disks { Fault::KillRole } else { fault };
+            }
+            left -= weight;
+        }
+        Fault::KillRole
+    }
+
+    async fn commit(&mut self, fault: Fault) -> Result<(), Error> {
+        let side = self.random.below(2);
+        let server = if self.random.percent(50) { Server::Broker } else { Server::Database };
+        match fault {
+            Fault::KillRole => {
+                let (role, number) = self.one_of_the_roles();
+                self.done.kills += 1;
+                self.site.replace(role, number)
+            }
+            Fault::StopRole => {
+                let (role, number) = self.one_of_the_roles();
+                self.site.signal(role, number, Signal::Stop)?;
+                self.wait(1000, 9000).await;
+                self.site.signal(role, number, Signal::Continue)
+            }
+            Fault::KillBroker => self.kill(Server::Broker).await,
+            Fault::KillDatabase => self.kill(Server::Database).await,
+            Fault::StopBroker => self.stop(Server::Broker).await,
+            Fault::StopDatabase => self.stop(Server::Database).await,
+            Fault::Cut => {
+                self.site.cut(side, server);
+                Ok(())
+            }
+            Fault::Delay => {
+                let delay = Duration::from_millis(50 + self.random.below(350) as u64);
+                self.site.set(side, server, Mode::Delay(delay));
+                self.wait(1000, 6000).await;
+                self.site.set(side, server, Mode::Pass);
+                Ok(())
+            }
+            Fault::Swallow => {
+                self.site.set(side, server, Mode::Swallow);
+                self.wait(1000, 12_000).await;
+                self.site.set(side, server, Mode::Pass);
+                Ok(())
+            }
+            Fault::DeleteConsumer => self.delete_consumer().await,
+            Fault::DeleteStitchStream => self.delete_stream(&self.site.bus.names().stitch_stream()).await,
+            Fault::DeleteEntityStream => self.delete_stream(&self.site.bus.names().entities_stream()).await,
+            Fault::DeleteEventStream => self.delete_events().await,
+            Fault::CopyBroker => {
+                self.done.kills += 1;
+                self.site.copy_streams().await
+            }
+            Fault::GoBack => self.forget(true).await,
+            Fault::Wipe => self.forget(false).await,
+            Fault::FillBroker => self.fill(Server::Broker).await,
+            Fault::FillDatabase => self.fill(Server::Database).await,
+        }
+    }
+
+    fn one_of_the_roles(&mut self) -> (Role, usize) {
+        let all: Vec<(Role, usize)> =
+            ROLES.iter().flat_map(|(role, count)| (1..=*count).map(move |number| (*role, number))).collect();
+        *self.random.one_of(&all)
+    }
+
+    async fn wait(&mut self, least_ms: usize, most_ms: usize) {
+        sleep(Duration::from_millis((least_ms + self.random.below(most_ms - least_ms)) as u64)).await;
+    }
+
+    async fn kill(&mut self, server: Server) -> Result<(), Error> {
+        self.done.kills += 1;
+        self.site.kill(server)?;
+        self.wait(0, 4000).await;
+        self.site.restart(server).await
+    }
+
+    async fn stop(&mut self, server: Server) -> Result<(), Error> {
+        self.site.send(server, "STOP")?;
+        self.wait(1000, 8000).await;
+        self.site.send(server, "CONT")
+    }
+
+    async fn delete_consumer(&mut self) -> Result<(), Error> {
+        let names = self.site.bus.names();
+        let consumers = [
+            (names.events_stream(), bus::Names::PROCESSOR),
+            (names.events_stream(), bus::Names::PROCESSOR_BULK),
+            (names.stitch_stream(), bus::Names::STITCHER),
+            (names.stitch_stream(), bus::Names::STITCHER_BULK),
+        ];
+        let (stream, durable) = self.random.one_of(&consumers);
+        // One that is not there, or a broker that is away, is left as it is.
+        drop(bus::delete(&self.site.bus, stream, Some(durable)).await);
+        Ok(())
+    }
+
+    async fn delete_stream(&mut self, stream: &str) -> Result<(), Error> {
+        drop(bus::delete(&self.site.bus, stream, None).await);
+        self.stream_stands(stream).await
+    }
+
+    async fn delete_events(&mut self) -> Result<(), Error> {
+        let gaps = self.gaps();
+        let stream = self.site.bus.names().events_stream();
+        if bus::delete(&self.site.bus, &stream, None).await.is_ok() {
+            self.providers.forget();
+            self.done.forgotten += 1;
+            self.recover(gaps).await?;
+        }
+        Ok(())
+    }
+
+    /// The broker forgets, while providers go on; it comes back, everything is looked at, and the providers say again what they claim.
+    async fn forget(&mut self, go_back: bool) -> Result<(), Error> {
+        let gaps = self.gaps();
+        self.done.kills += 1;
+        self.site.forget_streams(go_back)?;
+        self.providers.forget();
+        self.wait(0, 1500).await;
+        self.site.restart(Server::Broker).await?;
+        self.done.forgotten += 1;
+        self.recover(gaps).await
+    }
+
+    async fn recover(&mut self, gaps: Option<usize>) -> Result<(), Error> {
+        let stream = self.site.bus.names().events_stream();
+        self.stream_stands(&stream).await?;
+        let until = Instant::now() + GAP_LIMIT;
+        while gaps.is_some() && self.gaps() <= gaps {
+            if Instant::now() > until {
+                self.done
+                    .violations
+                    .push(format!("a broker forgot events, and no gap was reported within {GAP_LIMIT:?}"));
+                break;
+            }
+            sleep(Duration::from_millis(500)).await;
+        }
+        self.providers.resynchronize().await;
+        Ok(())
+    }
+
+    async fn stream_stands(&mut self, stream: &str) -> Result<(), Error> {
+        let until = Instant::now() + STREAMS_LIMIT;
+        while !matches!(bus::find_stream(&self.site.bus, stream).await, Ok(Some(_))) {
+            if Instant::now() > until {
+                self.done
+                    .violations
+                    .push(format!("stream {stream} was deleted, and did not stand again within {STREAMS_LIMIT:?}"));
+                return Ok(());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(())
+    }
+
+    /// Gaps of the event stream that are reported; none: it cannot be asked now.
+    fn gaps(&self) -> Option<usize> {
+        let reader = self.site.readers().first().cloned().unwrap_or_default();
+        let (_, status) = self.site.ask(&reader, &["status"]).ok()?;
+        let gaps = status.first()?.pointer("/database/gaps")?.as_array()?;
+        let stream = self.site.bus.names().events_stream();
+        Some(gaps.iter().filter(|gap| gap["stream"] == stream.as_str()).count())
+    }
+
+    async fn fill(&mut self, server: Server) -> Result<(), Error> {
+        self.site.fill(server, true)?;
+        self.wait(2000, 6000).await;
+        self.site.fill(server, false)?;
+        // A broker that had no room closes its store until it is started again.
+        if server == Server::Broker || self.site.has_ended(server) {
+            self.done.kills += 1;
+            self.site.kill(server)?;
+            self.site.restart(server).await?;
+        }
+        Ok(())
+    }
+}

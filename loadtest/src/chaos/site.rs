@@ -1,0 +1,368 @@
+//! An installation that is made to suffer: real servers and processes, proxies between them, and everything that can be done to them.
+
+use super::proxy::{Mode, Proxy};
+use crate::installation::{Started, connect, data_directory, start_servers};
+use crate::process::{Launch, Process, Role, find_program};
+use crate::signal::Signal;
+use crate::{Error, usage};
+use bus::Bus;
+use servers::Servers;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+/// Processes of each role.
+pub(crate) const ROLES: [(Role, usize); 4] =
+    [(Role::Processor, 3), (Role::Stitcher, 2), (Role::Scheduler, 2), (Role::Reader, 2)];
+/// How long a server may take to come back.
+const RETURN_LIMIT: Duration = Duration::from_secs(60);
+
+/// One of the two servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Server {
+    Broker,
+    Database,
+}
+
+impl Server {
+    fn directory(self) -> &'static str {
+        match self {
+            Server::Broker => "broker",
+            Server::Database => "database",
+        }
+    }
+
+    fn program(self) -> &'static str {
+        match self {
+            Server::Broker => "nats-server",
+            Server::Database => "postgres",
+        }
+    }
+
+    fn adjust(self, options: &mut servers::Options) {
+        options.nats = self == Server::Broker;
+        options.postgres = self == Server::Database;
+        options.nats_config.max_store_bytes = Some(DISK_BYTES / 2);
+    }
+}
+
+/// Bytes of the small file system of each server, where there can be one.
+const DISK_BYTES: u64 = 1 << 30;
+
+/// What one half of the processes reaches the servers through.
+struct Side {
+    broker: Proxy,
+    database: Proxy,
+    launch: Launch,
+}
+
+/// Everything that runs.
+pub(crate) struct Site {
+    pub bus: Bus,
+    processes: Vec<Process>,
+    sides: [Side; 2],
+    /// For the run itself: never disturbed.
+    own: Side,
+    broker: Option<Servers>,
+    database: Option<Servers>,
+    disks: Vec<Disk>,
+    data: TempDir,
+}
+
+impl Site {
+    /// Starts servers, proxies and processes, and waits until all are ready.
+    pub async fn start(started: &Started) -> Result<Site, Error> {
+        let program = find_program(started.callboard.as_deref())?;
+        let data = data_directory(started.keep)?;
+        let mut disks = Vec::new();
+        for server in [Server::Broker, Server::Database] {
+            disks.extend(Disk::mount(&data.path().join(server.directory())));
+        }
+        let broker = start_servers(data.path().join("broker"), |options| Server::Broker.adjust(options)).await?;
+        let database = start_servers(data.path().join("database"), |options| Server::Database.adjust(options)).await?;
+        let urls = (broker.nats_url().unwrap_or_default(), database.database_url().unwrap_or_default());
+        let mut sides = Vec::with_capacity(3);
+        for _ in 0..3 {
+            sides.push(Side::start(urls, &program, (data.path(), &started.settings[..])).await?);
+        }
+        let [first, second, own]: [Side; 3] =
+            sides.try_into().map_err(|_| Error::Usage("three sides were started; this is a bug".to_owned()))?;
+        let sides = [first, second];
+        let mut processes = Vec::new();
+        for (role, count) in ROLES {
+            for number in 1..=count {
+                processes.push(Process::start(&sides[number % 2].launch, role, number)?);
+            }
+        }
+        for process in &mut processes {
+            process.ready(&sides[process.number % 2].launch).await?;
+        }
+        let bus = connect(&own.broker.address(urls.0), "catalog", None).await?;
+        Ok(Site { bus, processes, sides, own, broker: Some(broker), database: Some(database), disks, data })
+    }
+
+    /// Whether the servers' disks can be filled: on Linux, as root.
+    pub fn has_disks(&self) -> bool {
+        self.disks.len() == 2
+    }
+
+    /// The gRPC addresses of the readers.
+    pub fn readers(&self) -> Vec<String> {
+        self.processes
+            .iter()
+            .filter(|process| process.role == Role::Reader)
+            .map(|process| process.grpc.clone())
+            .collect()
+    }
+
+    /// The metrics addresses of all processes.
+    pub fn metrics(&self) -> Vec<String> {
+        self.processes.iter().map(|process| process.http.clone()).collect()
+    }
+
+    /// SIGKILL to one process, and another in its place; not waited for.
+    pub fn replace(&mut self, role: Role, number: usize) -> Result<(), Error> {
+        let sides = &self.sides;
+        for process in self.processes.iter_mut().filter(|process| process.role == role && process.number == number) {
+            process.kill()?;
+            *process = Process::start(&sides[number % 2].launch, role, number)?;
+        }
+        Ok(())
+    }
+
+    /// SIGKILL to one process, with nobody in its place.
+    pub fn kill_role(&mut self, role: Role, number: usize) -> Result<(), Error> {
+        let mut killed = self.processes.iter_mut().filter(|process| process.role == role && process.number == number);
+        killed.try_for_each(Process::kill)
+    }
+
+    /// Waits until every process is ready.
+    pub async fn ready(&mut self) -> Result<(), Error> {
+        for process in &mut self.processes {
+            process.ready(&self.sides[process.number % 2].launch).await?;
+        }
+        Ok(())
+    }
+
+    /// SIGSTOP or SIGCONT to one process.
+    pub fn signal(&self, role: Role, number: usize, signal: Signal) -> Result<(), Error> {
+        self.processes
+            .iter()
+            .filter(|process| process.role == role && process.number == number)
+            .try_for_each(|process| process.send(signal))
+    }
+
+    /// Processes that ended by themselves, with why; others are started in their place. One that lost its port to another program is not told.
+    pub fn ended(&mut self) -> Result<Vec<String>, Error> {
+        let mut ended = Vec::new();
+        for process in &mut self.processes {
+            let Err(error) = process.check() else { continue };
+            let error = error.to_string();
+            if !error.to_lowercase().contains("address already in use") {
+                ended.push(error);
+            }
+            *process = Process::start(&self.sides[process.number % 2].launch, process.role, process.number)?;
+        }
+        Ok(ended)
+    }
+
+    /// The proxy between one half of the processes and a server.
+    fn proxy(&self, side: usize, server: Server) -> &Proxy {
+        let side = &self.sides[side % 2];
+        if server == Server::Broker { &side.broker } else { &side.database }
+    }
+
+    /// What becomes of what passes between one half of the processes and a server.
+    pub fn set(&self, side: usize, server: Server, mode: Mode) {
+        self.proxy(side, server).set(mode);
+    }
+
+    /// Cuts the connections between one half of the processes and a server.
+    pub fn cut(&self, side: usize, server: Server) {
+        self.proxy(side, server).cut();
+    }
+
+    /// SIGKILL to a server's process, or to PostgreSQL's first; what is left of it ends by itself.
+    pub fn kill(&mut self, server: Server) -> Result<(), Error> {
+        self.send(server, "KILL")?;
+        let running = if server == Server::Broker { self.broker.take() } else { self.database.take() };
+        if let Some(running) = running {
+            running.stop();
+        }
+        Ok(())
+    }
+
+    /// A signal to every process of a server.
+    pub fn send(&self, server: Server, signal: &str) -> Result<(), Error> {
+        for pid in usage::children_named(std::process::id(), server.program()) {
+            let mut pids = vec![pid];
+            if signal != "KILL" {
+                pids.extend(usage::children_named(pid, server.program()));
+            }
+            let pids: Vec<String> = pids.iter().map(u32::to_string).collect();
+            drop(Command::new("kill").arg(format!("-{signal}")).args(&pids).output());
+        }
+        Ok(())
+    }
+
+    /// Starts a server again on what is left of its data; tries until it runs, for a minute.
+    pub async fn restart(&mut self, server: Server) -> Result<(), Error> {
+        let directory = self.data.path().join(server.directory());
+        let until = Instant::now() + RETURN_LIMIT;
+        let running = loop {
+            match start_servers(directory.clone(), move |options| server.adjust(options)).await {
+                Ok(running) => break running,
+                Err(error) if Instant::now() >= until => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
+        for side in self.sides.iter().chain([&self.own]) {
+            match server {
+                Server::Broker => side.broker.target(running.nats_url().unwrap_or_default()),
+                Server::Database => side.database.target(running.database_url().unwrap_or_default()),
+            }
+        }
+        match server {
+            Server::Broker => self.broker = Some(running),
+            Server::Database => self.database = Some(running),
+        }
+        Ok(())
+    }
+
+    /// Whether a server ended by itself.
+    pub fn has_ended(&mut self, server: Server) -> bool {
+        let running = if server == Server::Broker { self.broker.as_mut() } else { self.database.as_mut() };
+        running.is_none_or(|running| running.ended().is_some())
+    }
+
+    /// Where the broker keeps its streams.
+    fn streams(&self) -> PathBuf {
+        self.data.path().join("broker/nats/store")
+    }
+
+    /// Copies the broker's streams as they are now, to go back to; the broker is stopped meanwhile.
+    pub async fn copy_streams(&mut self) -> Result<(), Error> {
+        self.kill(Server::Broker)?;
+        let copy = self.data.path().join("copy");
+        remove(&copy)?;
+        copy_all(&self.streams(), &copy)?;
+        self.restart(Server::Broker).await
+    }
+
+    /// The broker forgets what came after the copy; without one, everything. It is down then.
+    pub fn forget_streams(&mut self, go_back: bool) -> Result<(), Error> {
+        self.kill(Server::Broker)?;
+        remove(&self.streams())?;
+        let copy = self.data.path().join("copy");
+        match go_back && copy.is_dir() {
+            true => copy_all(&copy, &self.streams()),
+            false => Ok(()),
+        }
+    }
+
+    /// Fills a server's disk, or empties it again.
+    pub fn fill(&self, server: Server, is_full: bool) -> Result<(), Error> {
+        let filler = self.data.path().join(server.directory()).join("filler");
+        if !is_full {
+            return remove(&filler);
+        }
+        // Ends with an error when nothing is left: that is what it is for.
+        drop(Command::new("dd").args(["if=/dev/zero", "bs=64k"]).arg(format!("of={}", filler.display())).output());
+        Ok(())
+    }
+
+    /// Runs `callboard`; gives its exit code, and what it wrote as JSON, a value a line.
+    pub fn ask(&self, reader: &str, arguments: &[&str]) -> Result<(i32, Vec<serde_json::Value>), Error> {
+        let launch = &self.own.launch;
+        let mut command = Command::new(&launch.program);
+        command.args(arguments).args(["--output", "json"]).envs(launch.environment.iter().cloned());
+        command.env("CALLBOARD_GRPC_URL", format!("http://{reader}"));
+        let output = command.output().map_err(Error::io("run", &launch.program))?;
+        let lines = String::from_utf8_lossy(&output.stdout);
+        let values = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        Ok((output.status.code().unwrap_or(-1), values))
+    }
+
+    /// Stops everything.
+    pub async fn stop(mut self) -> Result<(), Error> {
+        self.bus.close().await;
+        for process in &self.processes {
+            process.send(Signal::Terminate)?;
+        }
+        for process in self.processes.drain(..) {
+            process.end().await?;
+        }
+        let stop = move || {
+            drop((self.broker.take(), self.database.take()));
+            self.disks.clear();
+        };
+        tokio::task::spawn_blocking(stop)
+            .await
+            .map_err(std::io::Error::other)
+            .map_err(Error::io("stop", Path::new("servers")))
+    }
+}
+
+impl Side {
+    async fn start(
+        (nats, database): (&str, &str),
+        program: &Path,
+        (logs, settings): (&Path, &[(String, String)]),
+    ) -> Result<Side, Error> {
+        let side = (Proxy::start().await?, Proxy::start().await?);
+        side.0.target(nats);
+        side.1.target(database);
+        let mut environment = vec![
+            ("CALLBOARD_NATS_URL".to_owned(), side.0.address(nats)),
+            ("CALLBOARD_DATABASE_URL".to_owned(), side.1.address(database)),
+            ("CALLBOARD_INSTALLATION".to_owned(), "catalog".to_owned()),
+            ("CALLBOARD_ACK_WAIT".to_owned(), "4s".to_owned()),
+            ("CALLBOARD_CHECK_EVERY".to_owned(), "2s".to_owned()),
+            // Both fit into the small disk, beside the dead letters.
+            ("CALLBOARD_EVENTS_MAX_BYTES".to_owned(), "134217728".to_owned()),
+            ("CALLBOARD_STITCH_MAX_BYTES".to_owned(), "67108864".to_owned()),
+        ];
+        environment.extend(settings.iter().cloned());
+        let launch = Launch { program: program.to_path_buf(), logs: logs.to_path_buf(), environment };
+        Ok(Side { broker: side.0, database: side.1, launch })
+    }
+}
+
+/// A small file system in memory, of one server.
+struct Disk(PathBuf);
+
+impl Disk {
+    /// None: this machine does not let us.
+    fn mount(place: &Path) -> Option<Disk> {
+        std::fs::create_dir_all(place).ok()?;
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES},mode=0755"), "tmpfs"]).arg(place);
+        command.output().is_ok_and(|output| output.status.success()).then(|| Disk(place.to_path_buf()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        drop(Command::new("umount").arg("-l").arg(&self.0).output());
+    }
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) -> Result<(), Error> {
+    let copied = Command::new("cp").arg("-a").arg(from).arg(to).output().map_err(Error::io("copy", from))?;
+    match copied.status.success() {
+        true => Ok(()),
+        false => {
+            Err(Error::io("copy", from)(std::io::Error::other(String::from_utf8_lossy(&copied.stderr).into_owned())))
+        }
+    }
+}
