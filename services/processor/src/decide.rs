@@ -7,7 +7,8 @@ pub(crate) use mutation::Unapplied;
 use crate::event::{Change, Event, Processed, Read, Upsert};
 use catalog::claims::{Claim, Claims, Head, Inserted, Operation, REMOVALS, Revision, Standing};
 use catalog::entity;
-use catalog::process::{Model, Relation, process};
+use catalog::process::{Model, Relation, finish};
+use catalog::relations;
 use mutation::{count_conflicts, count_part, expectation, sweep};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -414,27 +415,46 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
         plan.unchanged += moved;
     }
     if other_winner || content_changed {
-        if row.winner.is_some() {
-            plan.said_before.push(row.id);
-        }
-        if let Some((source, standing)) = &winner {
-            let read = entity.reads.get(*source).copied();
-            let inserted = standing.good.and_then(|good| entity.inserted.get(&((*source).to_owned(), good)).copied());
-            match read.or(inserted).filter(|index| events[*index].good().is_some()) {
-                None if standing.good.is_some() => plan.takeovers.push((row.id, (*source).to_owned())),
-                from_batch => plan.said.push((row.id, from_batch)),
-            }
-        }
-    }
-    if other_winner {
-        let may_emit = row.emitted.is_some() || row.entity_ref.starts_with("location:");
-        plan.reads_again
-            .extend(source.clone().filter(|_| may_emit && row.winner.is_some()).map(|source| (row.id, source)));
+        write_said(entity, events, winner.as_ref(), other_winner, plan);
     }
     plan.cascade.extend(next_step(entity, winner.is_none()).map(|step| (row.id, step)));
     let settled_born = entity.claims.settled_born;
     if changed || settled_born != row.settled_born {
         plan.entities.push(EntityWrite { id: row.id, born, settled_born, winner: source, revision, orphan });
+    }
+}
+
+/// Plans what the entity says of others from now on: what its content says, if that is another one than before.
+fn write_said(
+    entity: &Entity,
+    events: &[&Event],
+    winner: Option<&(&str, Standing)>,
+    other_winner: bool,
+    plan: &mut Plan,
+) {
+    let row = &entity.row;
+    let from_batch = winner.and_then(|(source, standing)| {
+        let read = entity.reads.get(*source).copied();
+        let inserted = standing.good.and_then(|good| entity.inserted.get(&((*source).to_owned(), good)).copied());
+        read.or(inserted).filter(|index| events[*index].good().is_some())
+    });
+    let is_elsewhere = from_batch.is_none() && winner.is_some_and(|(_, standing)| standing.good.is_some());
+    if is_elsewhere && !other_winner {
+        // The newest content failed: what is shown stays, with all that it says.
+        return;
+    }
+    if row.winner.is_some() {
+        plan.said_before.push(row.id);
+    }
+    let Some((source, _)) = winner else { return };
+    match is_elsewhere {
+        true => plan.takeovers.push((row.id, (*source).to_owned())),
+        false => plan.said.push((row.id, from_batch)),
+    }
+    // What it emits, and what a processor of one's own said of others, is known only when it was read again.
+    let may_emit = row.emitted.is_some() || row.entity_ref.starts_with("location:") || is_elsewhere;
+    if other_winner && may_emit && row.winner.is_some() {
+        plan.reads_again.push((row.id, (*source).to_owned()));
     }
 }
 
@@ -482,12 +502,14 @@ pub(crate) fn said_of_others(
     Ok(said)
 }
 
-/// What a stored, processed entity says of others: processing what is processed gives the same.
+/// What the fields of a stored, processed entity say of others. It was held for valid once, maybe by a processor of one's own: it is not asked again here.
 fn foreign_of(body: &[u8], model: &Model) -> Result<Vec<Relation>, String> {
     let mut entity: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
     entity.shift_remove("relations");
-    let unprocessed = entity::unprocessed(entity).map_err(|refusal| refusal.to_string())?;
-    Ok(process(model, &unprocessed, "").map_err(|error| error.to_string())?.foreign)
+    let entity::Unprocessed { entity, entity_ref } =
+        entity::unprocessed(entity).map_err(|refusal| refusal.to_string())?;
+    let relations = relations::emit(model, &entity, &entity_ref).map_err(|error| error.to_string())?;
+    Ok(finish(entity, &entity_ref, relations).foreign)
 }
 
 /// The rows that go and the rows that come.

@@ -460,3 +460,79 @@ fn reached(roots: &BTreeMap<String, String>, files: &BTreeMap<String, String>) -
     }
     found.into_iter().collect::<Vec<_>>().join(" ")
 }
+
+/// Knows the kind Machine, and says of a person that a machine is theirs; or fails, when it is told to.
+struct Machines(Arc<std::sync::atomic::AtomicBool>);
+
+impl crate::EntityProcessor for Machines {
+    fn name(&self) -> &str {
+        "machines"
+    }
+
+    fn needs_outside(&self, entity: &serde_json::Map<String, Value>) -> bool {
+        entity["kind"] == "Machine"
+    }
+
+    fn may_change_by_itself(&self, entity: &serde_json::Map<String, Value>) -> bool {
+        self.needs_outside(entity)
+    }
+
+    fn validate_kind<'a>(
+        &'a self,
+        entity: serde_json::Map<String, Value>,
+        run: &'a mut crate::Run<'_>,
+    ) -> crate::Step<'a, (serde_json::Map<String, Value>, bool)> {
+        Box::pin(async move {
+            if self.0.load(Ordering::Relaxed) {
+                return Err(catalog::process::ProcessingError::new("Error", "away").into());
+            }
+            run.relate(catalog::process::Relation {
+                source_ref: "user:default/ada".to_owned(),
+                relation_type: "has".to_owned(),
+                target_ref: run.entity_ref().to_string(),
+            });
+            Ok((entity, true))
+        })
+    }
+}
+
+#[tokio::test]
+async fn what_a_processor_of_ones_own_says_of_others_stays_while_the_entity_is_shown() {
+    let mut site = Site::new(OrphanStrategy::Delete).await;
+    let fails = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let parts = Parts { own: vec![Arc::new(Machines(fails.clone()))], ..Parts::builtin() };
+    site.processor.pipeline = Arc::new(Pipeline::new(parts, &site.processor.bus).expect("usable"));
+    let claim = async |provider: &str, change: Option<&str>| {
+        let sequence = site.sequence.fetch_add(1, Ordering::Relaxed) + 1;
+        let entity =
+            json!({"apiVersion": "example.com/v1", "kind": "Machine", "metadata": {"name": "m", "title": change}});
+        let limits = catalog::entity::Limits::default();
+        let (entity_ref, upserted) =
+            upsert(entity.to_string().as_bytes(), None, "t.events.p", &site.processor.pipeline, &limits)
+                .expect("a claim");
+        let change = if change.is_some() { upserted } else { Change::Delete };
+        let event =
+            Event { sequence, stored: 1, emitted: None, entity_ref, source: format!("provider:{provider}"), change };
+        let (plan, request) = site.processor.decide_and_commit("fresh", &[&event]).await.expect("it commits");
+        site.processor.after_commit("fresh", &plan, request).await;
+        site.settle().await;
+    };
+    let said = async || {
+        let ids: Vec<i64> = (1..1000).collect();
+        let mut stitching = site.processor.store.look_at_stitched(&ids).await.expect("nobody else locks");
+        let incoming = stitching.read_incoming(&ids).await.expect("the database answers");
+        incoming.iter().filter(|row| row.relation_type == "has").count()
+    };
+    claim("p", Some("one")).await;
+    assert_eq!((site.shown().await.as_str(), said().await), ("m", 1));
+    fails.store(true, Ordering::Relaxed);
+    claim("p", Some("two")).await;
+    assert_eq!((site.shown().await.as_str(), said().await), ("m!", 1), "the last good version, and all that it says");
+    fails.store(false, Ordering::Relaxed);
+    claim("q", Some("three")).await;
+    assert_eq!((site.shown().await.as_str(), said().await), ("m", 1));
+    claim("q", None).await;
+    assert_eq!((site.shown().await.as_str(), said().await), ("m", 1), "p takes over, and is asked about anew");
+    claim("p", None).await;
+    assert_eq!((site.shown().await.as_str(), said().await), ("", 0));
+}

@@ -300,3 +300,55 @@ async fn an_entity_that_needs_nothing_comes_out_as_it_does_in_a_batch() {
     }
     assert!(seen.len() > 3, "{seen:?}");
 }
+
+/// Adds a word to descriptions, and emits an entity.
+struct Own;
+
+impl crate::EntityProcessor for Own {
+    fn name(&self) -> &str {
+        "own"
+    }
+
+    fn needs_outside(&self, entity: &serde_json::Map<String, Value>) -> bool {
+        entity.get("kind").is_some_and(|kind| kind == "System")
+    }
+
+    fn post_process<'a>(
+        &'a self,
+        mut entity: serde_json::Map<String, Value>,
+        run: &'a mut crate::Run<'_>,
+    ) -> crate::Step<'a, serde_json::Map<String, Value>> {
+        Box::pin(async move {
+            let seen = run.noted("own").and_then(Value::as_u64).unwrap_or(0);
+            run.note("own", json!(seen + 1));
+            entity["metadata"]["seen"] = json!(seen);
+            let child = json!({"apiVersion": "backstage.io/v1alpha1", "kind": "API", "metadata": {"name": "own"}});
+            let Value::Object(child) = child else { return Ok(entity) };
+            let here = run.places().location.clone();
+            run.emit(child, &here);
+            Ok(entity)
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_of_ones_own_plugs_in() {
+    let bus = crate::testing::bus("own").await;
+    let parts = |own: Vec<Arc<dyn crate::EntityProcessor>>| Parts { own, ..Parts::builtin() };
+    let pipeline = Pipeline::new(parts(vec![Arc::new(Own)]), &bus).expect("usable");
+    let without = Pipeline::new(parts(Vec::new()), &bus).expect("usable");
+    assert_ne!(pipeline.fingerprint(), without.fingerprint());
+    let twice = Pipeline::new(parts(vec![Arc::new(Own), Arc::new(Own)]), &bus).err().expect("two of one name");
+    assert!(twice.to_string().contains("two processors have the name own"));
+    let system = entity("System", "s", "url:https://h.example/a", json!({"owner": "o"}));
+    assert!(pipeline.needs_outside(system.as_object().expect("an object")));
+    assert!(!without.needs_outside(system.as_object().expect("an object")));
+    let raw = system.to_string().into_bytes();
+    let due = |notes| Due { source: "provider:p", raw: &raw, provider_subject: "catalog.events.p", notes };
+    let Evaluation::Changed(found) = pipeline.evaluate(&due(None)).await else { panic!("changed") };
+    let body: Value = serde_json::from_slice(&found.outcome.expect("good").body).expect("JSON");
+    assert_eq!(body["metadata"]["seen"], 0);
+    assert_eq!(found.children[0].entity_ref, "api:default/own");
+    let again = pipeline.evaluate(&due(Some(&found.notes))).await;
+    assert!(matches!(again, Evaluation::Unchanged { .. }), "nothing that it reads has changed: {again:?}");
+}

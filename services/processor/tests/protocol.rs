@@ -91,6 +91,9 @@ struct State {
     stitchers: [Stitcher; 2],
 }
 
+/// Takes each step that can be taken.
+type Steps<'a> = dyn FnMut(&dyn Fn(&mut State)) + 'a;
+
 impl State {
     fn first() -> State {
         State {
@@ -193,7 +196,7 @@ impl State {
         next
     }
 
-    fn step_processor(&self, place: usize, bug: Bug, step: &mut dyn FnMut(&dyn Fn(&mut State))) {
+    fn step_processor(&self, place: usize, bug: Bug, step: &mut Steps<'_>) {
         let to = |processor| move |state: &mut State| state.processors[place] = processor;
         match self.processors[place] {
             Processor::Idle => {
@@ -227,7 +230,7 @@ impl State {
         }
     }
 
-    fn step_stitcher(&self, place: usize, bug: Bug, step: &mut dyn FnMut(&dyn Fn(&mut State))) {
+    fn step_stitcher(&self, place: usize, bug: Bug, step: &mut Steps<'_>) {
         match self.stitchers[place] {
             Stitcher::Idle => {
                 for row in (0..2_u8)
