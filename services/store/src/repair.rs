@@ -1,6 +1,6 @@
 //! Repair: everything is published again from the truth, some at a time; what was found to differ is asked for; what was lost is told.
 
-use crate::{Error, Store};
+use crate::{Error, Store, WHATEVER};
 use catalog::claims::Revision;
 use sqlx::{Postgres, Transaction};
 
@@ -154,7 +154,9 @@ async fn ask_again(
     revision: Revision,
 ) -> Result<(), Error> {
     debug_assert!(ids.is_sorted(), "locks are taken in order");
-    sqlx::query(include_str!("sql/await_stitch_states.sql")).bind(ids).execute(&mut **transaction).await?;
+    let asked = vec![WHATEVER; ids.len()];
+    let lock = sqlx::query(include_str!("sql/await_stitch_states.sql")).bind(ids).bind(asked);
+    lock.execute(&mut **transaction).await?;
     sqlx::query(include_str!("sql/forget_stitched.sql")).bind(ids).execute(&mut **transaction).await?;
     ask(transaction, ids, revision).await
 }
