@@ -11,6 +11,12 @@ pub(crate) fn is_possible(entity: &Map<String, Value>) -> bool {
     let start = RandomState::new();
     let root = Path { lower: start.build_hasher(), exact: start.build_hasher() };
     let mut keys = Keys { seen: HashMap::with_capacity(128), is_possible: false };
+    // They are keys whether the entity has them or not.
+    let metadata = root.then("metadata", &mut keys.is_possible);
+    for name in ["name", "namespace", "uid"] {
+        let path = metadata.then(name, &mut keys.is_possible);
+        keys.key(&path);
+    }
     for (name, value) in entity {
         match (name.as_str(), value) {
             ("relations", Value::Array(relations)) => keys.relations(&root, relations),
@@ -113,6 +119,7 @@ mod tests {
             false,
         );
         check(json!({"spec": {"tags": ["Java", "java"]}}), true);
+        check(json!({"metadata": {"Name": "x"}}), true);
         check(json!({"spec": {"a": {"b": 1}, "A.b": 2}}), true);
         check(json!({"spec": {"a": {"b": 1}, "a.b": 2}}), false);
         check(json!({"spec": {"a": [{"b": 1}, {"B": 1}]}}), true);

@@ -258,7 +258,7 @@ fn what_kinds_ask_for() {
         check(
             kind,
             json!({field: "(none)"}),
-            "/spec",
+            &pointer,
             &format!("TypeError: /spec must have required property '{field}' - missingProperty: {field}"),
         );
         check(
@@ -368,7 +368,7 @@ fn the_rest_of_the_kinds() {
     check(
         "Template",
         json!({"steps": [{"action": "a"}, {}]}),
-        "/spec/steps/1",
+        "/spec/steps/1/action",
         "TypeError: /spec/steps/1 must have required property 'action' - missingProperty: action",
     );
     check(
@@ -386,7 +386,7 @@ fn the_rest_of_the_kinds() {
     check(
         "API",
         json!({"type": "mcp-server"}),
-        "/spec",
+        "/spec/remotes",
         "TypeError: /spec must have required property 'remotes' - missingProperty: remotes",
     );
     check(
@@ -398,25 +398,25 @@ fn the_rest_of_the_kinds() {
     check(
         "API",
         json!({"type": "mcp-server", "remotes": [{"type": "sse"}]}),
-        "/spec/remotes/0",
+        "/spec/remotes/0/url",
         "TypeError: /spec/remotes/0 must have required property 'url' - missingProperty: url",
     );
     check(
         "AiResource",
         json!({"type": "rule"}),
-        "/spec",
+        "/spec/category",
         "TypeError: /spec must have required property 'category' - missingProperty: category",
     );
     check(
         "AiResource",
         json!({"type": "plugin"}),
-        "/spec",
+        "/spec/skills",
         "TypeError: /spec must have required property 'skills' - missingProperty: skills",
     );
     check(
         "AiResource",
         json!({"type": "marketplace"}),
-        "/spec",
+        "/spec/plugins",
         "TypeError: /spec must have required property 'plugins' - missingProperty: plugins",
     );
     check(
@@ -437,16 +437,16 @@ fn kinds_and_versions_that_nobody_knows() {
             "InputError: No processor recognized the entity {entity_ref} as valid, possibly caused by a foreign kind or apiVersion"
         )
     };
-    for (kind, api_version, entity_ref) in [
-        ("component", "backstage.io/v1alpha1", "component:default/a"),
-        ("Machine", "backstage.io/v1alpha1", "machine:default/a"),
-        ("Component", "backstage.io/v1", "component:default/a"),
-        ("Template", "backstage.io/v1alpha1", "template:default/a"),
-        ("AiResource", "backstage.io/v1beta1", "airesource:default/a"),
+    for (kind, api_version, entity_ref, field) in [
+        ("component", "backstage.io/v1alpha1", "component:default/a", "/kind"),
+        ("Machine", "backstage.io/v1alpha1", "machine:default/a", "/kind"),
+        ("Component", "backstage.io/v1", "component:default/a", "/apiVersion"),
+        ("Template", "backstage.io/v1alpha1", "template:default/a", "/apiVersion"),
+        ("AiResource", "backstage.io/v1beta1", "airesource:default/a", "/apiVersion"),
     ] {
         // Nothing of the spec is looked at.
         let entity = json!({"apiVersion": api_version, "kind": kind, "metadata": {"name": "a"}, "spec": {"type": 1}});
-        check_error(&entity, "/kind", &unknown(entity_ref));
+        check_error(&entity, field, &unknown(entity_ref));
     }
     for kind in ["Component", "API", "Resource", "System", "Domain", "Group", "User", "Location"] {
         let mut beta = entity(kind, spec(kind, json!({})));
@@ -509,7 +509,11 @@ fn the_shape() {
     deep("/metadata/tags", json!(["a", null]), "/metadata/tags/1", "must be string");
     deep("/metadata/labels", json!({"x/y": 1}), "/metadata/labels/x~1y", "must be string");
     deep("/metadata/annotations", json!({"x": null}), "/metadata/annotations/x", "must be string");
-    deep("/metadata/links", json!([{}]), "/metadata/links/0", "must have required property 'url'");
+    check_error(
+        &changed("/metadata/links", json!([{}])),
+        "/metadata/links/0/url",
+        "Error: Malformed envelope, /metadata/links/0 must have required property 'url'",
+    );
     deep("/metadata/links", json!([{"url": ""}]), "/metadata/links/0/url", "must NOT have fewer than 1 characters");
     deep(
         "/metadata/links",
@@ -519,7 +523,7 @@ fn the_shape() {
     );
     check_error(
         &changed("/foo", json!(1)),
-        "",
+        "/foo",
         "Error: Malformed envelope, <root> must NOT have additional properties",
     );
     check_error(&changed("/relations", json!([])), "/relations", "Error: Unknown field relations");

@@ -210,8 +210,10 @@ async fn read_one(processor: &Processor, due: DueRead) {
             );
             release(processor, &due).await;
         }
-        // The lease runs out, and it is read again.
-        Err(error) => tracing::warn!(entity.r#ref = due.entity_ref, %error, "what was read cannot be stored"),
+        Err(error) => {
+            tracing::warn!(entity.r#ref = due.entity_ref, %error, "what was read cannot be stored; it is read again");
+            release(processor, &due).await;
+        }
     }
 }
 

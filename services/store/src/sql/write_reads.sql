@@ -1,5 +1,5 @@
 -- Makes claims due whose new content needs outside reads. Called by the processor's commit; the entities are locked.
--- Index: primary key. They are read in full.
+-- Index: primary key. They are read in full, and whoever reads the content before holds them no more.
 insert into reads (entity_id, source, hash, asked, lane, due_at)
 select entity_id, source, hash, asked, $5, clock_timestamp()
 from unnest($1::bigint[], $2::text[], $3::text[], $4::bigint[]) as written (entity_id, source, hash, asked)
@@ -11,4 +11,6 @@ on conflict (entity_id, source) do update set
   asked_at = clock_timestamp(),
   lane = excluded.lane,
   due_at = excluded.due_at,
-  failures = 0
+  failures = 0,
+  lease = reads.lease + 1,
+  leased_until = null
