@@ -1,6 +1,8 @@
 //! A question to a service behind a subject, and its answer (request and reply).
 
+use crate::nats::Unanswered;
 use crate::{Bus, Error};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use std::time::Duration;
 
@@ -12,9 +14,10 @@ pub async fn ask(bus: &Bus, subject: &str, question: Vec<u8>, patience: Duration
     if question.len() > bus.max_payload() {
         return Err(Error::Unusable(format!("{} bytes are more than the broker takes in one message", question.len())));
     }
-    let request = async_nats::Request::new().payload(question.into()).timeout(Some(patience));
-    match bus.client.send_request(subject.to_owned(), request).await {
-        Ok(answer) => Ok(answer.payload),
-        Err(error) => Err(Error::away(error)),
-    }
+    let answer = bus.link.request(subject, HeaderMap::new(), question.into(), patience).await;
+    answer.map_err(|error| match error {
+        Unanswered::NobodyThere => Error::away(format!("nobody serves {subject}")),
+        Unanswered::TooLarge => Error::Unusable("the question is more than the broker takes in one message".to_owned()),
+        Unanswered::Lost(what) => Error::Away(what),
+    })
 }

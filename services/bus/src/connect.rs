@@ -1,7 +1,7 @@
 //! One connection to the broker: made with patience, kept for ever, its loss and return said once.
 
-use crate::{Backoff, Error, Names, Stop};
-use async_nats::jetstream::{self, context::ContextBuilder};
+use crate::nats::REQUEST_TIMEOUT;
+use crate::{Backoff, Error, Link, Names, Stop};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -9,8 +9,6 @@ use tokio::sync::watch;
 
 /// The oldest nats-server whose atomic batches keep what they promise.
 const OLDEST_SERVER: (i64, i64, i64) = (2, 12, 5);
-/// How long one request to JetStream may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the broker is and who we are there.
 #[derive(Clone, Debug)]
@@ -30,10 +28,9 @@ pub struct Options {
 /// A connection, with the names of the installation that it serves. Clones share the connection.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    pub(crate) client: async_nats::Client,
-    pub(crate) jetstream: jetstream::Context,
+    pub(crate) link: Link,
     pub(crate) names: Names,
-    connections: watch::Receiver<u64>,
+    pub(crate) connections: watch::Receiver<u64>,
 }
 
 impl Bus {
@@ -47,9 +44,7 @@ impl Bus {
         let (counter, connections) = watch::channel(0);
         let client = dial(options, stop, Watcher::new(counter, &options.url)).await?;
         refuse_old_server(&client)?;
-        let jetstream =
-            ContextBuilder::new().timeout(REQUEST_TIMEOUT).ack_timeout(REQUEST_TIMEOUT).build(client.clone());
-        Ok(Bus { client, jetstream, names, connections })
+        Ok(Bus { link: Link::over(client), names, connections })
     }
 
     /// The names of the installation.
@@ -64,18 +59,17 @@ impl Bus {
 
     /// Whether the broker can be reached now.
     pub fn is_connected(&self) -> bool {
-        self.client.connection_state() == async_nats::connection::State::Connected
+        self.link.is_connected()
     }
 
     /// The broker's largest payload, in bytes.
     pub fn max_payload(&self) -> usize {
-        self.client.max_payload()
+        self.link.max_payload()
     }
 
     /// Sends what is still buffered and closes the connection; waits two seconds at most.
     pub async fn close(&self) {
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.client.flush()).await;
-        let _ = tokio::time::timeout(Duration::from_secs(2), self.client.drain()).await;
+        self.link.close().await;
     }
 }
 

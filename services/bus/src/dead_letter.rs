@@ -1,8 +1,8 @@
 //! A message that can never be handled, kept with its reason, its bytes and its headers, for an operator.
 
+use crate::nats::Which;
 use crate::publish::{Record, publish as publish_record};
 use crate::{Bus, Error, header};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use bytes::Bytes;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,10 +67,7 @@ pub async fn wanted_dead_letters(
     at_most: usize,
     is_wanted: impl Fn(&StoredDeadLetter) -> bool,
 ) -> Result<Vec<StoredDeadLetter>, Error> {
-    let name = bus.names.dead_letters_stream();
-    let stream =
-        bus.jetstream.get_stream(&name).await.map_err(|error| Error::Away(format!("stream {name}: {error}")))?;
-    let state = &stream.cached_info().state;
+    let state = crate::stream_status(bus, &bus.names.dead_letters_stream()).await?;
     let mut letters = Vec::new();
     for sequence in (state.first_sequence.max(1)..=state.last_sequence).rev() {
         if letters.len() == at_most {
@@ -88,13 +85,8 @@ pub async fn wanted_dead_letters(
 /// # Errors
 /// [`Error::Away`].
 pub async fn dead_letter(bus: &Bus, sequence: u64) -> Result<Option<StoredDeadLetter>, Error> {
-    let name = bus.names.dead_letters_stream();
-    let stream = bus.jetstream.get_stream_no_info(&name).await.map_err(Error::away)?;
-    match stream.get_raw_message(sequence).await {
-        Ok(message) => Ok(Some(stored(bus, message))),
-        Err(error) if matches!(error.kind(), RawMessageErrorKind::NoMessageFound) => Ok(None),
-        Err(error) => Err(Error::Away(format!("stream {name}: {error}"))),
-    }
+    let message = bus.link.message(&bus.names.dead_letters_stream(), Which::At(sequence)).await?;
+    Ok(message.map(|message| stored(bus, message)))
 }
 
 /// Removes the dead letter of a sequence.
@@ -102,8 +94,7 @@ pub async fn dead_letter(bus: &Bus, sequence: u64) -> Result<Option<StoredDeadLe
 /// # Errors
 /// [`Error::Away`].
 pub async fn drop_dead_letter(bus: &Bus, sequence: u64) -> Result<(), Error> {
-    let stream = bus.jetstream.get_stream_no_info(bus.names.dead_letters_stream()).await.map_err(Error::away)?;
-    stream.delete_message(sequence).await.map(drop).map_err(Error::away)
+    bus.link.delete_message(&bus.names.dead_letters_stream(), sequence).await
 }
 
 fn stored(bus: &Bus, message: async_nats::jetstream::message::StreamMessage) -> StoredDeadLetter {

@@ -1,8 +1,8 @@
 //! How an entity, its deletion and the watermark are written into the entity stream, and read back.
 
+use crate::delivered::Delivered;
+use crate::nats::Which;
 use crate::{Bus, Error, Record, header};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::time::Duration;
@@ -55,17 +55,9 @@ pub struct NewestEntity {
 /// # Errors
 /// [`Error::Away`].
 pub async fn newest_entity(bus: &Bus, entity_ref: &str) -> Result<Option<NewestEntity>, Error> {
-    let stream = bus.jetstream.get_stream_no_info(bus.names.entities_stream()).await.map_err(Error::away)?;
-    let message = match stream.get_last_raw_message_by_subject(&bus.names.entity(entity_ref)).await {
-        Ok(message) => message,
-        Err(error) => {
-            return match error.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                _ => Err(Error::Away(format!("newest message on {entity_ref}: {error}"))),
-            };
-        }
-    };
-    Ok(Some(newest(message.sequence, &message.headers)))
+    let subject = bus.names.entity(entity_ref);
+    let message = bus.link.message(&bus.names.entities_stream(), Which::Last(&subject)).await?;
+    Ok(message.map(|message| newest(message.sequence, &message.headers)))
 }
 
 fn newest(sequence: u64, headers: &async_nats::HeaderMap) -> NewestEntity {
@@ -82,32 +74,20 @@ fn newest(sequence: u64, headers: &async_nats::HeaderMap) -> NewestEntity {
 /// # Errors
 /// [`Error::Away`], also when nothing comes for ten seconds.
 pub async fn newest_entities(bus: &Bus, mut take: impl FnMut(String, NewestEntity)) -> Result<(), Error> {
-    let stream = bus.jetstream.get_stream(bus.names.entities_stream()).await.map_err(Error::away)?;
-    let config = pull::Config {
-        deliver_policy: DeliverPolicy::LastPerSubject,
-        ack_policy: AckPolicy::None,
-        headers_only: true,
-        memory_storage: true,
-        num_replicas: 1,
-        filter_subject: bus.names.all_entities(),
-        inactive_threshold: Duration::from_secs(30),
-        ..pull::Config::default()
-    };
-    let consumer = stream.create_consumer(config).await.map_err(Error::away)?;
-    if consumer.cached_info().num_pending == 0 {
+    let (mut messages, waiting) = bus.link.newest(&bus.names.entities_stream(), bus.names.all_entities()).await?;
+    if waiting == 0 {
         return Ok(());
     }
-    let mut messages = consumer.stream().max_messages_per_batch(1000).messages().await.map_err(Error::away)?;
     loop {
         let message = tokio::time::timeout(Duration::from_secs(10), messages.next()).await;
         let message = message.map_err(|_| Error::away("the entity stream sends nothing"))?;
-        let Some(message) = message.transpose().map_err(Error::away)? else { return Ok(()) };
-        let Ok(info) = message.info() else { continue };
+        let Some(message) = message.transpose()? else { return Ok(()) };
+        let Some(delivered) = Delivered::of(&message) else { continue };
         let headers = message.headers.clone().unwrap_or_default();
         if let Some(entity_ref) = bus.names.parse_entity(&message.subject) {
-            take(entity_ref, newest(info.stream_sequence, &headers));
+            take(entity_ref, newest(delivered.sequence, &headers));
         }
-        if info.pending == 0 {
+        if delivered.pending == 0 {
             return Ok(());
         }
     }

@@ -1,8 +1,8 @@
 //! Up to where a work stream is settled, as the broker's leader knows it, and the strays that no consumer takes.
 
 use crate::dead_letter::{self, DeadLetter};
-use crate::{Bus, Error, Names, consumer_status, stream_status};
-use async_nats::jetstream::stream::RawMessageErrorKind;
+use crate::nats::Which;
+use crate::{Bus, Error, Names, stream_status};
 
 /// The consumers of one work stream, and the subjects that each of them takes.
 #[derive(Clone, Debug)]
@@ -43,9 +43,9 @@ impl Lanes {
 pub async fn settled_through(bus: &Bus, lanes: &Lanes) -> Result<u64, Error> {
     let mut settled = stream_status(bus, &lanes.stream).await?.last_sequence;
     for (durable, filters) in &lanes.consumers {
-        let status = consumer_status(bus, &lanes.stream, durable).await?;
+        let counts = bus.link.consumer(&lanes.stream, durable).await?;
         for filter in filters {
-            if let Some(next) = next_message(bus, &lanes.stream, status.acknowledged_through + 1, filter).await? {
+            if let Some(next) = next_message(bus, &lanes.stream, counts.acknowledged_through + 1, filter).await? {
                 settled = settled.min(next.sequence - 1);
             }
         }
@@ -62,12 +62,8 @@ pub type Stray = async_nats::jetstream::message::StreamMessage;
 /// [`Error::Away`]: some may be written already, and are not written twice.
 pub async fn strays_through(bus: &Bus, after: u64, through: u64) -> Result<u64, Error> {
     let stream = bus.names.events_stream();
-    let handle = bus.jetstream.get_stream_no_info(&stream).await.map_err(Error::away)?;
-    let info = handle.info_builder().subjects(bus.names.all_events()).fetch().await.map_err(Error::away)?;
-    let mut info = std::pin::pin!(info);
     let mut count = 0;
-    while let Some(subject) = futures::StreamExt::next(&mut info).await {
-        let (subject, _) = subject.map_err(Error::away)?;
+    for subject in bus.link.subjects(&stream, bus.names.all_events()).await? {
         let Some(reason) = stray_reason(&bus.names, &subject) else { continue };
         let mut from = after + 1;
         while let Some(stray) =
@@ -113,12 +109,5 @@ async fn bury(bus: &Bus, stray: &Stray, reason: &str) -> Result<(), Error> {
 
 /// The first message from a sequence on that a filter takes, as the stream's leader has it.
 async fn next_message(bus: &Bus, stream: &str, from: u64, filter: &str) -> Result<Option<Stray>, Error> {
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    match handle.raw_message_builder().sequence(from).next_by_subject(filter).send().await {
-        Ok(message) => Ok(Some(message)),
-        Err(error) => match error.kind() {
-            RawMessageErrorKind::NoMessageFound => Ok(None),
-            _ => Err(Error::Away(format!("stream {stream}: {error}"))),
-        },
-    }
+    bus.link.message(stream, Which::Next(from, filter)).await
 }

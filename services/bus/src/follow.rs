@@ -1,17 +1,15 @@
 //! Following the entities: everything that stands in the stream, then each change, across broker restarts, in order.
 
+use crate::delivered::Delivered;
 use crate::entity::decompress;
-use crate::{Backoff, Bus, Error, header};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, ReplayPolicy, pull};
-use async_nats::jetstream::message::Message;
+use crate::nats::Messages;
+use crate::{Backoff, Bus, Error, header, stream_status};
+use async_nats::Message;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
-
-/// Without a message or heartbeat for this long, the consumer is made anew.
-const HEARTBEAT: Duration = Duration::from_secs(2);
 
 /// What a follower is told.
 #[derive(Debug)]
@@ -50,7 +48,7 @@ pub struct EntityMessage {
 pub struct Follower {
     bus: Bus,
     connections: watch::Receiver<u64>,
-    messages: Option<pull::Stream>,
+    messages: Option<Messages>,
     /// Creation time of the stream that is followed, as its identity.
     identity: Option<i64>,
     last_sequence: u64,
@@ -105,6 +103,7 @@ impl Follower {
                 continue;
             };
             let message = tokio::select! {
+                biased;
                 message = messages.next() => message,
                 // The consumer lives in the broker's memory: after a restart it is gone, and its silence would last 14 s.
                 _ = self.connections.changed() => None,
@@ -139,51 +138,31 @@ impl Follower {
 
     async fn begin(&mut self) -> Result<(), Error> {
         self.connections.borrow_and_update();
-        let stream = self.bus.jetstream.get_stream(self.bus.names.entities_stream()).await.map_err(Error::away)?;
-        let info = stream.cached_info();
+        let name = self.bus.names.entities_stream();
+        let status = stream_status(&self.bus, &name).await?;
+        let created = status.created.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         // Until 2262 it is an i64.
-        let identity = i64::try_from(info.created.unix_timestamp_nanos()).unwrap_or(i64::MAX);
+        let identity = i64::try_from(created).unwrap_or(i64::MAX);
         let replaced =
-            self.identity.is_some_and(|known| known != identity) || info.state.last_sequence < self.last_sequence;
+            self.identity.is_some_and(|known| known != identity) || status.last_sequence < self.last_sequence;
         if replaced {
-            tracing::warn!(stream = info.config.name, "the entity stream is another one or went back; replaying it");
+            tracing::warn!(stream = name, "the entity stream is another one or went back; replaying it");
             self.last_sequence = 0;
             self.told.push_back(Followed::StreamReplaced);
         }
         if self.identity.replace(identity) != Some(identity) || replaced {
             self.told.push_back(Followed::Stream(identity));
         }
-        let config = pull::Config {
-            deliver_policy: match self.last_sequence {
-                0 => DeliverPolicy::All,
-                last => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
-            },
-            ack_policy: AckPolicy::None,
-            replay_policy: ReplayPolicy::Instant,
-            memory_storage: true,
-            num_replicas: 1,
-            inactive_threshold: Duration::from_secs(30),
-            ..pull::Config::default()
-        };
-        let consumer = stream.create_consumer(config).await.map_err(Error::away)?;
-        let messages = consumer
-            .stream()
-            .max_messages_per_batch(1000)
-            .heartbeat(HEARTBEAT)
-            .expires(Duration::from_secs(30))
-            .messages()
-            .await;
-        self.messages = Some(messages.map_err(Error::away)?);
-        let nothing_comes = consumer.cached_info().num_pending == 0;
-        self.goal = Some(if nothing_comes { self.last_sequence } else { info.state.last_sequence });
+        let (messages, is_behind) = self.bus.link.follow(&name, self.last_sequence).await?;
+        self.messages = Some(messages);
+        self.goal = Some(if is_behind { status.last_sequence } else { self.last_sequence });
         self.tell_if_caught_up();
         Ok(())
     }
 
     fn heard(&mut self, message: Message) {
-        let Ok(info) = message.info() else { return };
-        let (sequence, published) = (info.stream_sequence, SystemTime::from(info.published));
-        self.pending = info.pending;
+        let Some(Delivered { sequence, published, pending, .. }) = Delivered::of(&message) else { return };
+        self.pending = pending;
         if sequence > self.last_sequence {
             self.last_sequence = sequence;
             match self.read(&message, sequence, published) {
@@ -216,7 +195,7 @@ impl Follower {
         let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<i64>().ok();
         let body = match message.payload.is_empty() {
             true => None,
-            false => Some(decompress(&message.message)?),
+            false => Some(decompress(message)?),
         };
         Some(Followed::Entity(EntityMessage {
             entity_ref,

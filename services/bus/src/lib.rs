@@ -3,19 +3,29 @@
 mod ask;
 mod connect;
 mod dead_letter;
+mod delivered;
 mod entity;
 mod error;
 mod floor;
 mod follow;
+mod item;
 mod mirror;
 mod names;
+mod nats;
 mod publish;
 mod pull;
 mod retry;
 mod status;
 mod stop;
 mod streams;
+#[cfg(feature = "twin")]
+pub mod twin;
 mod worker;
+
+#[cfg(not(feature = "twin"))]
+pub(crate) use nats::Nats as Link;
+#[cfg(feature = "twin")]
+pub(crate) use twin::Link;
 
 pub use ask::ask;
 pub use connect::{Bus, Options};
@@ -24,6 +34,7 @@ pub use entity::{NewestEntity, entity_record, newest_entities, newest_entity, wa
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
 pub use follow::{EntityMessage, Followed, Follower};
+pub use item::Item;
 pub use mirror::{ensure_mirror, last_entity};
 pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
@@ -31,7 +42,7 @@ pub use retry::Backoff;
 pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
 pub use stop::{Stop, Stopper, stop};
 pub use streams::{Consumers, Limits, delete, ensure_consumers, ensure_streams, purge_through};
-pub use worker::{Failure, Handler, Item, Lane, Outcome, Worker};
+pub use worker::{Failure, Handler, Lane, Outcome, Worker};
 
 /// Headers that Callboard gives meaning to, beside the broker's own.
 pub mod header {

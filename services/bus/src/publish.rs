@@ -1,6 +1,7 @@
 //! Publishing so that it is known what happened: one message, many in atomic batches, and each retry under the same id.
 
 use crate::error::from_api;
+use crate::nats::{REQUEST_TIMEOUT, Unanswered};
 use crate::{Bus, Error};
 use async_nats::HeaderMap;
 use bytes::Bytes;
@@ -108,7 +109,7 @@ pub async fn publish_at_once(bus: &Bus, records: &[Record]) -> Result<Published,
             _ => Err(Error::Unusable("an empty batch was to be published".to_owned())),
         };
     };
-    let id = bus.client.new_inbox().rsplit('.').next().unwrap_or_default().to_owned();
+    let id = bus.link.token();
     let headers = |record: &Record, sequence: usize| {
         let mut headers = record.headers.clone();
         headers.insert("Nats-Batch-Id", id.as_str());
@@ -122,9 +123,7 @@ pub async fn publish_at_once(bus: &Bus, records: &[Record]) -> Result<Published,
             .unwrap_or_else(|| Error::Unusable("the stream takes no atomic batches".to_owned())));
     }
     for (index, record) in middle.iter().enumerate() {
-        let sent =
-            bus.client.publish_with_headers(record.subject.clone(), headers(record, index + 2), record.payload.clone());
-        sent.await.map_err(Error::away)?;
+        bus.link.publish(&record.subject, headers(record, index + 2), record.payload.clone()).await?;
     }
     let mut commit = headers(last, records.len());
     commit.insert("Nats-Batch-Commit", "1");
@@ -132,16 +131,16 @@ pub async fn publish_at_once(bus: &Bus, records: &[Record]) -> Result<Published,
 }
 
 async fn request(bus: &Bus, record: &Record, headers: HeaderMap) -> Result<Bytes, Error> {
-    let sent = bus.client.request_with_headers(record.subject.clone(), headers, record.payload.clone()).await;
-    sent.map(|reply| reply.payload).map_err(|error| match error.kind() {
-        async_nats::RequestErrorKind::NoResponders => Error::Away(format!("no stream takes {}", record.subject)),
-        async_nats::RequestErrorKind::MaxPayloadExceeded => Error::Unusable(format!(
+    let reply = bus.link.request(&record.subject, headers, record.payload.clone(), REQUEST_TIMEOUT).await;
+    reply.map_err(|error| match error {
+        Unanswered::NobodyThere => Error::Away(format!("no stream takes {}", record.subject)),
+        Unanswered::TooLarge => Error::Unusable(format!(
             "a message of {} bytes for {} is over the broker's max_payload of {}",
             record.payload.len(),
             record.subject,
             bus.max_payload()
         )),
-        _ => Error::Away(format!("{} was not confirmed: {error}", record.subject)),
+        Unanswered::Lost(what) => Error::Away(format!("{} was not confirmed: {what}", record.subject)),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Pulling from a durable consumer: what waits now, or the first message that comes; every wait has an end.
 
+use crate::nats::Ask;
 use crate::{Backoff, Bus, Error, Item, Lane};
 use async_nats::StatusCode;
-use async_nats::jetstream::message::Message;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use std::time::Duration;
@@ -39,9 +39,9 @@ impl Wait {
     /// Returns when at least one message was received. Cancel-safe: the request stays out.
     pub(crate) async fn first(&mut self) {
         while self.received.is_empty() {
-            let asked = self
-                .asked
-                .get_or_insert_with(|| Box::pin(ask(self.bus.clone(), self.stream.clone(), self.durable, Ask::First)));
+            let asked = self.asked.get_or_insert_with(|| {
+                Box::pin(ask(self.bus.clone(), self.stream.clone(), self.durable, Ask::First(WAIT)))
+            });
             let answer = asked.await;
             self.asked = None;
             match answer {
@@ -82,22 +82,12 @@ impl Wait {
     }
 }
 
-enum Ask {
-    First,
-    Waiting { messages: usize, bytes: usize },
-}
-
 async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Result<Vec<Item>, Error> {
-    let (messages, request, patience) = match ask {
-        Ask::First => (1, format!(r#"{{"batch":1,"expires":{}}}"#, WAIT.as_nanos()), WAIT + GRACE),
-        Ask::Waiting { messages, bytes } => {
-            (messages, format!(r#"{{"batch":{messages},"no_wait":true,"max_bytes":{bytes}}}"#), GRACE)
-        }
+    let (messages, patience) = match &ask {
+        Ask::First(wait) => (1, *wait + GRACE),
+        Ask::Waiting { messages, .. } => (*messages, GRACE),
     };
-    let inbox = bus.client.new_inbox();
-    let mut answers = bus.client.subscribe(inbox.clone()).await.map_err(Error::away)?;
-    let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}");
-    bus.client.publish_with_reply(subject, inbox, request.into()).await.map_err(Error::away)?;
+    let mut answers = bus.link.pull(&stream, durable, &ask).await?;
     let mut items = Vec::new();
     while items.len() < messages {
         let answer = match tokio::time::timeout(patience, answers.next()).await {
@@ -106,9 +96,7 @@ async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Resul
             Ok(None) | Err(_) => break,
         };
         match answer.status {
-            None | Some(StatusCode::OK) => {
-                items.extend(Item::new(Message { message: answer, context: bus.jetstream.clone() }))
-            }
+            None | Some(StatusCode::OK) => items.extend(Item::new(answer)),
             // Nothing (more) waits; the time is over; or the next message would go over the bytes asked for.
             Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
             Some(_) if !items.is_empty() => break,

@@ -1,11 +1,8 @@
 //! What the broker says of a stream and of a durable consumer.
 
+use crate::nats::Which;
 use crate::{Bus, Error};
-use async_nats::jetstream::stream::RawMessageErrorKind;
 use std::time::{Duration, SystemTime};
-
-/// The broker's error code for a stream that is not there.
-pub(crate) const NO_SUCH_STREAM: u64 = 10059;
 
 /// A stream as it is now.
 #[derive(Clone, Debug)]
@@ -44,20 +41,7 @@ pub struct ConsumerStatus {
 /// # Errors
 /// [`Error::Away`], also where there is no such stream.
 pub async fn stream_status(bus: &Bus, stream: &str) -> Result<StreamStatus, Error> {
-    let found =
-        bus.jetstream.get_stream(stream).await.map_err(|error| Error::Away(format!("stream {stream}: {error}")))?;
-    Ok(status(found.cached_info()))
-}
-
-fn status(info: &async_nats::jetstream::stream::Info) -> StreamStatus {
-    StreamStatus {
-        messages: info.state.messages,
-        bytes: info.state.bytes,
-        first_sequence: info.state.first_sequence,
-        last_sequence: info.state.last_sequence,
-        last_stored: info.state.last_timestamp.into(),
-        created: info.created.into(),
-    }
+    bus.link.stream(stream).await?.ok_or_else(|| Error::Away(format!("stream {stream}: stream not found")))
 }
 
 /// Asks the broker's leader for a stream that may not be there.
@@ -65,14 +49,7 @@ fn status(info: &async_nats::jetstream::stream::Info) -> StreamStatus {
 /// # Errors
 /// [`Error::Away`]: then nothing is known of it.
 pub async fn find_stream(bus: &Bus, stream: &str) -> Result<Option<StreamStatus>, Error> {
-    use async_nats::jetstream::context::GetStreamErrorKind as Kind;
-    match bus.jetstream.get_stream(stream).await {
-        Ok(found) => Ok(Some(status(found.cached_info()))),
-        Err(error) => match error.kind() {
-            Kind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM => Ok(None),
-            _ => Err(Error::Away(format!("stream {stream}: {error}"))),
-        },
-    }
+    bus.link.stream(stream).await
 }
 
 /// When the message of a sequence was stored; none: it is not there, or not any more.
@@ -80,18 +57,8 @@ pub async fn find_stream(bus: &Bus, stream: &str) -> Result<Option<StreamStatus>
 /// # Errors
 /// [`Error::Away`].
 pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<SystemTime>, Error> {
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    match handle.get_raw_message(u64::try_from(sequence).unwrap_or(0)).await {
-        Ok(message) => Ok(Some(message.time.into())),
-        Err(error) => match error.kind() {
-            RawMessageErrorKind::NoMessageFound => Ok(None),
-            RawMessageErrorKind::JetStream(api) if api.error_code().0 == NO_SUCH_STREAM || api.code() == 404 => {
-                Ok(None)
-            }
-            RawMessageErrorKind::JetStream(api) if api.code() == 400 => Ok(None),
-            _ => Err(Error::Away(format!("stream {stream}: {error}"))),
-        },
-    }
+    let message = bus.link.message(stream, Which::At(u64::try_from(sequence).unwrap_or(0))).await?;
+    Ok(message.map(|message| message.time.into()))
 }
 
 /// Asks the broker's leader for a durable consumer.
@@ -99,24 +66,16 @@ pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<
 /// # Errors
 /// [`Error::Away`], also where there is no such consumer.
 pub async fn consumer_status(bus: &Bus, stream: &str, durable: &str) -> Result<ConsumerStatus, Error> {
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    let info = handle
-        .consumer_info(durable)
-        .await
-        .map_err(|error| Error::Away(format!("consumer {durable} of {stream}: {error}")))?;
+    let counts = bus.link.consumer(stream, durable).await?;
     let mut status = ConsumerStatus {
-        pending: info.num_pending,
-        in_flight: info.num_ack_pending as u64,
-        redelivered: info.num_redelivered as u64,
-        acknowledged_through: info.ack_floor.stream_sequence,
+        pending: counts.pending,
+        in_flight: counts.in_flight,
+        redelivered: counts.redelivered,
+        acknowledged_through: counts.acknowledged_through,
         oldest: None,
     };
     if status.pending + status.in_flight > 0 {
-        let filters = match info.config.filter_subjects.is_empty() {
-            true => vec![info.config.filter_subject.clone()],
-            false => info.config.filter_subjects.clone(),
-        };
-        status.oldest = oldest(&handle, &filters, status.acknowledged_through).await;
+        status.oldest = oldest(bus, stream, &counts.filters, status.acknowledged_through).await;
     }
     Ok(status)
 }
@@ -126,21 +85,14 @@ pub async fn consumer_status(bus: &Bus, stream: &str, durable: &str) -> Result<C
 /// # Errors
 /// [`Error::Away`], also where there is no such consumer.
 pub async fn unsettled(bus: &Bus, stream: &str, durable: &str) -> Result<u64, Error> {
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    let info = handle.consumer_info(durable).await.map_err(Error::away)?;
-    Ok(info.num_pending + info.num_ack_pending as u64)
+    let counts = bus.link.consumer(stream, durable).await?;
+    Ok(counts.pending + counts.in_flight)
 }
 
-async fn oldest(
-    stream: &async_nats::jetstream::stream::Stream<()>,
-    filters: &[String],
-    acknowledged: u64,
-) -> Option<Duration> {
+async fn oldest(bus: &Bus, stream: &str, filters: &[String], acknowledged: u64) -> Option<Duration> {
     let mut oldest: Option<SystemTime> = None;
     for filter in filters {
-        if let Ok(message) =
-            stream.raw_message_builder().sequence(acknowledged + 1).next_by_subject(filter.as_str()).send().await
-        {
+        if let Ok(Some(message)) = bus.link.message(stream, Which::Next(acknowledged + 1, filter)).await {
             let stored = SystemTime::from(message.time);
             oldest = Some(oldest.map_or(stored, |known| known.min(stored)));
         }

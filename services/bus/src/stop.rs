@@ -38,6 +38,7 @@ impl Stop {
     /// Sleeps, but no longer than until the signal; says whether the whole time passed.
     pub async fn sleep(&self, duration: std::time::Duration) -> bool {
         tokio::select! {
+            biased;
             () = tokio::time::sleep(duration) => true,
             () = self.stopped() => false,
         }

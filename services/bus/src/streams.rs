@@ -91,49 +91,19 @@ fn configs(names: &Names, limits: &Limits) -> [Config; 5] {
 }
 
 async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
-    let name = wanted.name.clone();
-    match bus.jetstream.get_stream(&name).await {
-        Ok(stream) => {
-            let drift = stream_drift(&stream.cached_info().config, &wanted);
-            if drift.is_empty() {
-                return Ok(());
-            }
-            tracing::warn!(
-                stream = name,
-                drift = drift.join("; "),
-                "the stream is not as configured; bringing it up to date"
-            );
-            let config = Config { metadata: stream.cached_info().config.metadata.clone(), ..wanted };
-            let updated = bus.jetstream.update_stream(config).await;
-            updated.map(drop).map_err(|error| refused(&name, &error))
-        }
-        Err(error) => {
-            use async_nats::jetstream::context::GetStreamErrorKind as Kind;
-            match error.kind() {
-                Kind::JetStream(api) if api.error_code().0 == crate::status::NO_SUCH_STREAM => {
-                    create_stream(bus, wanted).await
-                }
-                Kind::JetStream(api) => Err(Error::Unusable(format!("cannot look at stream {name}: {api}"))),
-                _ => Err(Error::Away(format!("cannot look at stream {name}: {error}"))),
-            }
-        }
+    let Some(found) = bus.link.stream_config(&wanted.name).await? else {
+        return bus.link.create_stream(wanted).await;
+    };
+    let drift = stream_drift(&found, &wanted);
+    if drift.is_empty() {
+        return Ok(());
     }
-}
-
-async fn create_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
-    let name = wanted.name.clone();
-    bus.jetstream.create_stream(wanted).await.map(drop).map_err(|error| refused(&name, &error))
-}
-
-pub(crate) fn refused(name: &str, error: &async_nats::jetstream::context::CreateStreamError) -> Error {
-    use async_nats::jetstream::context::CreateStreamErrorKind as Kind;
-    match error.kind() {
-        Kind::TimedOut => Error::Away(format!("stream {name}: {error}")),
-        Kind::JetStream(api) if api.code() == 503 => Error::Away(format!("stream {name}: {api}")),
-        _ => Error::Unusable(format!(
-            "the broker does not make stream {name} as it must be: {error}. Is JetStream on, and is there room for it?"
-        )),
-    }
+    tracing::warn!(
+        stream = wanted.name,
+        drift = drift.join("; "),
+        "the stream is not as configured; bringing it up to date"
+    );
+    bus.link.update_stream(Config { metadata: found.metadata, ..wanted }).await
 }
 
 fn stream_drift(found: &Config, wanted: &Config) -> Vec<String> {
@@ -196,19 +166,15 @@ pub async fn ensure_consumers(bus: &Bus, limits: &Limits, settled: Consumers) ->
 }
 
 async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> Result<(), Error> {
-    let durable = wanted.durable_name.clone().unwrap_or_default();
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    if let Ok(info) = handle.consumer_info(&durable).await {
+    if let Some(found) = bus.link.consumer_config(stream, wanted.durable_name.as_deref().unwrap_or_default()).await? {
         let mut drift = Vec::new();
-        if info.config.filter_subjects != wanted.filter_subjects
-            && info.config.filter_subject != wanted.filter_subjects.join(",")
-        {
-            drift.push(format!("filters are {:?}, must be {:?}", info.config.filter_subjects, wanted.filter_subjects));
+        if found.filter_subjects != wanted.filter_subjects {
+            drift.push(format!("filters are {:?}, must be {:?}", found.filter_subjects, wanted.filter_subjects));
         }
-        if info.config.ack_wait != wanted.ack_wait {
-            drift.push(format!("ack_wait is {:?}, must be {:?}", info.config.ack_wait, wanted.ack_wait));
+        if found.ack_wait != wanted.ack_wait {
+            drift.push(format!("ack_wait is {:?}, must be {:?}", found.ack_wait, wanted.ack_wait));
         }
-        if info.config.max_ack_pending != wanted.max_ack_pending || info.config.max_deliver != wanted.max_deliver {
+        if found.max_ack_pending != wanted.max_ack_pending || found.max_deliver != wanted.max_deliver {
             drift.push("max_ack_pending or max_deliver differ".to_owned());
         }
         if drift.is_empty() {
@@ -216,19 +182,13 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
         }
         tracing::warn!(
             stream,
-            consumer = durable,
+            consumer = wanted.durable_name,
             drift = drift.join("; "),
             "the consumer is not as configured; bringing it up to date"
         );
-        wanted.deliver_policy = info.config.deliver_policy;
+        wanted.deliver_policy = found.deliver_policy;
     }
-    let made = bus.jetstream.create_consumer_on_stream(wanted, stream).await;
-    made.map(drop).map_err(|error| match error.kind() {
-        async_nats::jetstream::stream::ConsumerErrorKind::JetStream(api) if api.code() != 503 => {
-            Error::Unusable(format!("the broker does not make consumer {durable} of {stream} as it must be: {api}"))
-        }
-        _ => Error::Away(format!("consumer {durable} of {stream}: {error}")),
-    })
+    bus.link.put_consumer(stream, wanted).await
 }
 
 /// Deletes a stream, or one of its durable consumers, as an operator may do by mistake: for those who try what follows.
@@ -237,11 +197,8 @@ async fn ensure_consumer(bus: &Bus, stream: &str, mut wanted: pull::Config) -> R
 /// [`Error::Away`], also where there is none.
 pub async fn delete(bus: &Bus, stream: &str, durable: Option<&str>) -> Result<(), Error> {
     match durable {
-        None => bus.jetstream.delete_stream(stream).await.map(drop).map_err(Error::away),
-        Some(durable) => {
-            let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-            handle.delete_consumer(durable).await.map(drop).map_err(Error::away)
-        }
+        None => bus.link.delete_stream(stream).await,
+        Some(durable) => bus.link.delete_consumer(stream, durable).await,
     }
 }
 
@@ -250,12 +207,5 @@ pub async fn delete(bus: &Bus, stream: &str, durable: Option<&str>) -> Result<()
 /// # Errors
 /// [`Error::Away`].
 pub async fn purge_through(bus: &Bus, stream: &str, sequence: u64) -> Result<(), Error> {
-    let handle = bus.jetstream.get_stream_no_info(stream).await.map_err(Error::away)?;
-    // The broker purges up to, not including, the sequence; beyond its end it would move the count of sequences on.
-    handle
-        .purge()
-        .sequence(sequence + 1)
-        .await
-        .map(drop)
-        .map_err(|error| Error::Away(format!("purging {stream}: {error}")))
+    bus.link.purge(stream, sequence).await
 }

@@ -1,16 +1,17 @@
 //! The one worker loop: fetch what waits up to a bound, fresh lane first, hand it over, settle each message, drain at the end.
 
 use crate::dead_letter::{self, DeadLetter};
+use crate::nats::REQUEST_TIMEOUT;
 use crate::pull::Wait;
-use crate::{Backoff, Bus, Stop};
-use async_nats::jetstream::message::Message;
+use crate::{Backoff, Bus, Item, Stop};
+use async_nats::HeaderMap;
 use bytes::Bytes;
 use catalog::planted;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// How often an idle worker looks up from waiting.
 const IDLE: Duration = Duration::from_secs(5);
@@ -38,42 +39,6 @@ pub struct Lane {
     pub messages: usize,
     /// Bytes taken at a time.
     pub bytes: usize,
-}
-
-/// A message in a worker's hands.
-#[derive(Clone, Debug)]
-pub struct Item {
-    /// Its sequence in the stream.
-    pub sequence: u64,
-    /// How often it was delivered, this time included.
-    pub deliveries: i64,
-    /// When the broker stored it.
-    pub published: SystemTime,
-    message: async_nats::Message,
-}
-
-impl Item {
-    pub(crate) fn new(message: Message) -> Option<Item> {
-        let info = message.info().ok()?;
-        let (sequence, deliveries, published) =
-            (info.stream_sequence, info.delivered, SystemTime::from(info.published));
-        Some(Item { sequence, deliveries, published, message: message.message })
-    }
-
-    /// The body.
-    pub fn payload(&self) -> &Bytes {
-        &self.message.payload
-    }
-
-    /// The subject on which it came.
-    pub fn subject(&self) -> &str {
-        &self.message.subject
-    }
-
-    /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
-        Some(self.message.headers.as_ref()?.get(name)?.as_str())
-    }
 }
 
 /// What becomes of a message whose handling has succeeded.
@@ -205,6 +170,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
         }
         let pause = if held { Duration::from_millis(20) } else { IDLE };
         tokio::select! {
+            biased;
             () = self.stop.stopped() => {}
             () = tokio::time::sleep(pause) => {}
             () = async { futures::future::select_all(firsts).await; }, if !firsts.is_empty() => {}
@@ -320,12 +286,11 @@ impl<H: Handler + Send + 'static> Worker<H> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
+                biased;
                 done = &mut work => return done,
                 () = tokio::time::sleep(self.heartbeat) => {
                     for item in items {
-                        if let Some(reply) = item.message.reply.clone() {
-                            let _ = self.bus.client.publish(reply, Bytes::from_static(b"+WPI")).await;
-                        }
+                        self.tell(item, "+WPI").await;
                     }
                 }
             }
@@ -349,9 +314,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
     async fn acknowledge(&self, items: &[&Item]) {
         let Some((last, before)) = items.split_last() else { return };
         for item in before {
-            if let Some(reply) = item.message.reply.clone() {
-                let _ = self.bus.client.publish(reply, Bytes::from_static(b"+ACK")).await;
-            }
+            self.tell(item, "+ACK").await;
         }
         self.respond(last, "+ACK").await;
     }
@@ -401,10 +364,22 @@ impl<H: Handler + Send + 'static> Worker<H> {
     /// Sends an acknowledgement and waits until the broker confirms it. One that is not confirmed is no error: the
     /// message comes again, and has no effect then.
     async fn respond(&self, item: &Item, kind: &str) {
-        let Some(reply) = item.message.reply.clone() else { return };
-        if let Err(error) = self.bus.client.request(reply, Bytes::copy_from_slice(kind.as_bytes())).await {
+        let Some(reply) = &item.message.reply else { return };
+        let kind_bytes = Bytes::copy_from_slice(kind.as_bytes());
+        if self.bus.link.request(reply, HeaderMap::new(), kind_bytes, REQUEST_TIMEOUT).await.is_err() {
             self.counters.unconfirmed.add(1, &[]);
-            tracing::debug!(message.id = item.sequence, kind, %error, "the broker did not confirm; the message will come again");
+            tracing::debug!(
+                message.id = item.sequence,
+                kind,
+                "the broker did not confirm; the message will come again"
+            );
+        }
+    }
+
+    /// The same without waiting: a word that is lost is said again, or the message comes again.
+    async fn tell(&self, item: &Item, kind: &'static str) {
+        if let Some(reply) = &item.message.reply {
+            let _ = self.bus.link.publish(reply, HeaderMap::new(), Bytes::from_static(kind.as_bytes())).await;
         }
     }
 }

@@ -1,6 +1,7 @@
-//! The worker loop on a real broker: each message to one end, whatever fails on the way.
+//! The worker loop on a real broker and on its twin: each message to one end, whatever fails on the way.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+use bus::twin::Twin;
 use bus::{Bus, Failure, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Record, Stop, Stopper, Worker};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -65,16 +66,26 @@ struct Case {
 }
 
 impl Case {
-    async fn new() -> Case {
-        let (stopper, stop) = bus::stop();
+    /// The same case on nats-server and on the twin.
+    async fn both() -> [Case; 2] {
+        let installation = servers::testing::fresh_name("worker");
         let options = bus::Options {
             url: servers::testing::shared().nats_url.clone(),
-            installation: servers::testing::fresh_name("worker"),
+            installation: installation.clone(),
             credentials: None,
             name: "test".into(),
             patience: Some(LIMIT),
         };
-        let bus = Bus::connect(&options, &stop).await.unwrap();
+        let (_stopper, stop) = bus::stop();
+        let real = Bus::connect(&options, &stop).await.unwrap();
+        let twin = Twin::new(Arc::new(()));
+        let (imagined, _) = twin.connect(&installation).unwrap();
+        tokio::spawn(async move { twin.run().await });
+        [Case::on(real).await, Case::on(imagined).await]
+    }
+
+    async fn on(bus: Bus) -> Case {
+        let (stopper, stop) = bus::stop();
         let limits = Limits {
             events_bytes: 8 << 20,
             stitch_bytes: 8 << 20,
@@ -131,179 +142,191 @@ fn numbered(count: usize) -> impl Iterator<Item = String> {
 
 #[tokio::test]
 async fn a_failing_batch_is_split_until_the_guilty_message_is_alone() {
-    let case = Case::new().await;
-    case.publish("upsert", numbered(20).chain(["poison".into()]).chain((20..40).map(|n| format!("m{n}")))).await;
-    let script = Arc::new(Script::default());
-    case.run(&script, 100, async || case.settled().await == 41).await;
-    assert_eq!(case.dead().await, 1);
-    for number in 0..40 {
-        assert_eq!(script.times(&format!("m{number}")), 1, "m{number} once");
+    for case in Case::both().await {
+        case.publish("upsert", numbered(20).chain(["poison".into()]).chain((20..40).map(|n| format!("m{n}")))).await;
+        let script = Arc::new(Script::default());
+        case.run(&script, 100, async || case.settled().await == 41).await;
+        assert_eq!(case.dead().await, 1);
+        for number in 0..40 {
+            assert_eq!(script.times(&format!("m{number}")), 1, "m{number} once");
+        }
     }
 }
 
 #[tokio::test]
 async fn an_outage_makes_no_dead_letter_and_outlives_ack_wait() {
-    let case = Case::new().await;
-    case.publish("upsert", numbered(10)).await;
-    let script = Arc::new(Script::default());
-    script.away.store(true, Ordering::Relaxed);
-    let begun = Instant::now();
-    case.run(&script, 100, async || {
-        if begun.elapsed() > case.limits.ack_wait * 3 / 2 {
-            script.away.store(false, Ordering::Relaxed);
+    for case in Case::both().await {
+        case.publish("upsert", numbered(10)).await;
+        let script = Arc::new(Script::default());
+        script.away.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        case.run(&script, 100, async || {
+            if begun.elapsed() > case.limits.ack_wait * 3 / 2 {
+                script.away.store(false, Ordering::Relaxed);
+            }
+            case.settled().await == 10
+        })
+        .await;
+        assert_eq!(case.dead().await, 0);
+        for number in 0..10 {
+            assert_eq!(script.times(&format!("m{number}")), 1, "m{number} was kept by heartbeats");
         }
-        case.settled().await == 10
-    })
-    .await;
-    assert_eq!(case.dead().await, 0);
-    for number in 0..10 {
-        assert_eq!(script.times(&format!("m{number}")), 1, "m{number} was kept by heartbeats");
     }
 }
 
 #[tokio::test]
 async fn outcomes_are_carried_out() {
-    let case = Case::new().await;
-    case.publish("upsert", ["later".into(), "dead".into(), "done".into()]).await;
-    let script = Arc::new(Script::default());
-    case.run(&script, 100, async || case.settled().await == 3).await;
-    assert_eq!((script.times("later"), script.times("dead"), script.times("done")), (2, 1, 1));
-    assert_eq!(case.dead().await, 1);
+    for case in Case::both().await {
+        case.publish("upsert", ["later".into(), "dead".into(), "done".into()]).await;
+        let script = Arc::new(Script::default());
+        case.run(&script, 100, async || case.settled().await == 3).await;
+        assert_eq!((script.times("later"), script.times("dead"), script.times("done")), (2, 1, 1));
+        assert_eq!(case.dead().await, 1);
+    }
 }
 
 #[tokio::test]
 async fn the_fresh_lane_goes_first() {
-    let case = Case::new().await;
-    case.publish("import", (0..10).map(|n| format!("bulk{n}"))).await;
-    case.publish("upsert", ["fresh".into()]).await;
-    let script = Arc::new(Script::default());
-    case.run(&script, 2, async || case.settled().await == 11).await;
-    assert_eq!(script.order.lock().unwrap()[0], "fresh");
+    for case in Case::both().await {
+        case.publish("import", (0..10).map(|n| format!("bulk{n}"))).await;
+        case.publish("upsert", ["fresh".into()]).await;
+        let script = Arc::new(Script::default());
+        case.run(&script, 2, async || case.settled().await == 11).await;
+        assert_eq!(script.order.lock().unwrap()[0], "fresh");
+    }
 }
 
 #[tokio::test]
 async fn competing_workers_take_each_message_once() {
-    let case = Case::new().await;
-    case.publish("import", numbered(300)).await;
-    let (one, two) = (Arc::new(Script::default()), Arc::new(Script::default()));
-    let worker =
-        |script: &Arc<Script>| Worker::new(&case.bus, script.clone(), case.lanes(7), case.limits.ack_wait, &case.stop);
-    let (first, second) = (worker(&one), worker(&two));
-    let watch = async {
-        wait_until("everything", async || case.settled().await == 300).await;
-        case.stopper.stop();
-    };
-    tokio::join!(first.run(1), second.run(1), watch);
-    for number in 0..300 {
-        let body = format!("m{number}");
-        assert_eq!(one.times(&body) + two.times(&body), 1, "{body}");
+    for case in Case::both().await {
+        case.publish("import", numbered(300)).await;
+        let (one, two) = (Arc::new(Script::default()), Arc::new(Script::default()));
+        let worker = |script: &Arc<Script>| {
+            Worker::new(&case.bus, script.clone(), case.lanes(7), case.limits.ack_wait, &case.stop)
+        };
+        let (first, second) = (worker(&one), worker(&two));
+        let watch = async {
+            wait_until("everything", async || case.settled().await == 300).await;
+            case.stopper.stop();
+        };
+        tokio::join!(first.run(1), second.run(1), watch);
+        for number in 0..300 {
+            let body = format!("m{number}");
+            assert_eq!(one.times(&body) + two.times(&body), 1, "{body}");
+        }
+        assert!(one.batches.load(Ordering::Relaxed) > 5 && two.batches.load(Ordering::Relaxed) > 5, "both worked");
     }
-    assert!(one.batches.load(Ordering::Relaxed) > 5 && two.batches.load(Ordering::Relaxed) > 5, "both worked");
 }
 
 #[tokio::test]
 async fn what_a_lost_worker_held_comes_to_another() {
-    let case = Case::new().await;
-    case.publish("upsert", numbered(5)).await;
-    let hoarder = Arc::new(Script::default());
-    hoarder.away.store(true, Ordering::Relaxed);
-    {
-        // Dropped in the middle of its work: no acknowledgement, no goodbye.
-        let worker = Worker::new(&case.bus, hoarder.clone(), case.lanes(100), case.limits.ack_wait, &case.stop);
-        tokio::select! {
-            () = worker.run(1) => {}
-            () = wait_until("the batch", async || hoarder.batches.load(Ordering::Relaxed) > 0) => {}
+    for case in Case::both().await {
+        case.publish("upsert", numbered(5)).await;
+        let hoarder = Arc::new(Script::default());
+        hoarder.away.store(true, Ordering::Relaxed);
+        {
+            // Dropped in the middle of its work: no acknowledgement, no goodbye.
+            let worker = Worker::new(&case.bus, hoarder.clone(), case.lanes(100), case.limits.ack_wait, &case.stop);
+            tokio::select! {
+                () = worker.run(1) => {}
+                () = wait_until("the batch", async || hoarder.batches.load(Ordering::Relaxed) > 0) => {}
+            }
         }
+        let script = Arc::new(Script::default());
+        case.run(&script, 100, async || case.settled().await == 5).await;
+        assert_eq!(script.handled.lock().unwrap().len(), 5);
     }
-    let script = Arc::new(Script::default());
-    case.run(&script, 100, async || case.settled().await == 5).await;
-    assert_eq!(script.handled.lock().unwrap().len(), 5);
 }
 
 #[tokio::test]
 async fn what_is_in_hand_at_the_stop_is_given_back_at_once() {
-    let case = Case::new().await;
-    case.publish("upsert", numbered(5)).await;
-    let script = Arc::new(Script::default());
-    script.away.store(true, Ordering::Relaxed);
-    case.run(&script, 100, async || script.batches.load(Ordering::Relaxed) > 0).await;
-    let (_stopper, stop) = bus::stop();
-    let next = Arc::new(Script::default());
-    let worker = Worker::new(&case.bus, next.clone(), case.lanes(100), case.limits.ack_wait, &stop);
-    let begun = Instant::now();
-    tokio::select! {
-        () = worker.run(1) => {}
-        () = wait_until("redelivery", async || next.handled.lock().unwrap().len() == 5) => {}
+    for case in Case::both().await {
+        case.publish("upsert", numbered(5)).await;
+        let script = Arc::new(Script::default());
+        script.away.store(true, Ordering::Relaxed);
+        case.run(&script, 100, async || script.batches.load(Ordering::Relaxed) > 0).await;
+        let (_stopper, stop) = bus::stop();
+        let next = Arc::new(Script::default());
+        let worker = Worker::new(&case.bus, next.clone(), case.lanes(100), case.limits.ack_wait, &stop);
+        let begun = Instant::now();
+        tokio::select! {
+            () = worker.run(1) => {}
+            () = wait_until("redelivery", async || next.handled.lock().unwrap().len() == 5) => {}
+        }
+        assert!(begun.elapsed() < case.limits.ack_wait, "not by waiting until the broker misses us");
     }
-    assert!(begun.elapsed() < case.limits.ack_wait, "not by waiting until the broker misses us");
 }
 
 #[tokio::test]
 async fn a_held_lane_is_not_fetched() {
-    let case = Case::new().await;
-    case.publish("upsert", numbered(3)).await;
-    let script = Arc::new(Script::default());
-    script.held.store(true, Ordering::Relaxed);
-    let begun = Instant::now();
-    case.run(&script, 100, async || {
-        if begun.elapsed() > Duration::from_millis(300) {
-            assert!(
-                script.held.load(Ordering::Relaxed) == script.order.lock().unwrap().is_empty()
-                    || !script.held.load(Ordering::Relaxed)
-            );
-            script.held.store(false, Ordering::Relaxed);
-        }
-        case.settled().await == 3
-    })
-    .await;
+    for case in Case::both().await {
+        case.publish("upsert", numbered(3)).await;
+        let script = Arc::new(Script::default());
+        script.held.store(true, Ordering::Relaxed);
+        let begun = Instant::now();
+        case.run(&script, 100, async || {
+            if begun.elapsed() > Duration::from_millis(300) {
+                assert!(
+                    script.held.load(Ordering::Relaxed) == script.order.lock().unwrap().is_empty()
+                        || !script.held.load(Ordering::Relaxed)
+                );
+                script.held.store(false, Ordering::Relaxed);
+            }
+            case.settled().await == 3
+        })
+        .await;
+    }
 }
 
 #[tokio::test]
 async fn the_settled_mark_waits_for_every_lane_and_for_strays() {
-    let case = Case::new().await;
-    assert_eq!(case.settled().await, 0);
-    case.publish("upsert", ["a".into()]).await;
-    case.publish("teleport", ["stray".into()]).await;
-    case.publish("import", ["b".into()]).await;
-    assert_eq!(case.settled().await, 0, "nothing is acknowledged");
-    let script = Arc::new(Script::default());
-    case.run(&script, 100, async || case.settled().await == 3).await;
-    assert_eq!(script.times("stray"), 0, "no consumer takes it");
-    assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1);
-    assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1, "again");
-    assert_eq!(case.dead().await, 1, "and is written once");
+    for case in Case::both().await {
+        assert_eq!(case.settled().await, 0);
+        case.publish("upsert", ["a".into()]).await;
+        case.publish("teleport", ["stray".into()]).await;
+        case.publish("import", ["b".into()]).await;
+        assert_eq!(case.settled().await, 0, "nothing is acknowledged");
+        let script = Arc::new(Script::default());
+        case.run(&script, 100, async || case.settled().await == 3).await;
+        assert_eq!(script.times("stray"), 0, "no consumer takes it");
+        assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1);
+        assert_eq!(bus::strays_through(&case.bus, 0, 3).await.unwrap(), 1, "again");
+        assert_eq!(case.dead().await, 1, "and is written once");
+    }
 }
 
 #[tokio::test]
 async fn one_wrong_expectation_refuses_the_whole_batch() {
-    let case = Case::new().await;
-    let entity = |name: &str| {
-        bus::entity_record(&case.bus, &format!("component:default/{name}"), 1, 1, Some(("h", b"{}".to_vec())))
-    };
-    let first = bus::publish_all(&case.bus, &[entity("a").expecting(0), entity("b").expecting(0)]).await.unwrap();
-    assert_eq!(first, [1, 2]);
-    let refused = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(1)]).await;
-    assert!(matches!(refused, Err(bus::Error::WrongLastSequence(2))), "{refused:?}");
-    let newest = bus::newest_entity(&case.bus, "component:default/a").await.unwrap().unwrap();
-    assert_eq!(
-        (newest.sequence, newest.version, newest.hash.as_deref()),
-        (1, 1, Some("h")),
-        "nothing of it was stored"
-    );
-    assert_eq!(bus::newest_entity(&case.bus, "component:default/c").await.unwrap(), None);
-    let again = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(2)]).await.unwrap();
-    assert_eq!(again, [3, 4]);
+    for case in Case::both().await {
+        let entity = |name: &str| {
+            bus::entity_record(&case.bus, &format!("component:default/{name}"), 1, 1, Some(("h", b"{}".to_vec())))
+        };
+        let first = bus::publish_all(&case.bus, &[entity("a").expecting(0), entity("b").expecting(0)]).await.unwrap();
+        assert_eq!(first, [1, 2]);
+        let refused = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(1)]).await;
+        assert!(matches!(refused, Err(bus::Error::WrongLastSequence(2))), "{refused:?}");
+        let newest = bus::newest_entity(&case.bus, "component:default/a").await.unwrap().unwrap();
+        assert_eq!(
+            (newest.sequence, newest.version, newest.hash.as_deref()),
+            (1, 1, Some("h")),
+            "nothing of it was stored"
+        );
+        assert_eq!(bus::newest_entity(&case.bus, "component:default/c").await.unwrap(), None);
+        let again = bus::publish_all(&case.bus, &[entity("a").expecting(1), entity("b").expecting(2)]).await.unwrap();
+        assert_eq!(again, [3, 4]);
+    }
 }
 
 #[tokio::test]
 async fn drift_is_brought_back() {
-    let case = Case::new().await;
-    let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
-    for _ in 0..2 {
-        bus::ensure_streams(&case.bus, &wider).await.unwrap();
-        bus::ensure_consumers(&case.bus, &wider, bus::Consumers::default()).await.unwrap();
+    for case in Case::both().await {
+        let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
+        for _ in 0..2 {
+            bus::ensure_streams(&case.bus, &wider).await.unwrap();
+            bus::ensure_consumers(&case.bus, &wider, bus::Consumers::default()).await.unwrap();
+        }
+        case.publish("upsert", ["a".into()]).await;
+        let script = Arc::new(Script::default());
+        case.run(&script, 10, async || case.settled().await == 1).await;
     }
-    case.publish("upsert", ["a".into()]).await;
-    let script = Arc::new(Script::default());
-    case.run(&script, 10, async || case.settled().await == 1).await;
 }
