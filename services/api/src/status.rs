@@ -90,12 +90,6 @@ pub enum Error {
     /// The reader stops. `UNAVAILABLE`: another reader may answer.
     #[error("the reader stops: try another one, or this one again")]
     Stopping,
-    /// The contract names it, this reader does not serve it. `UNIMPLEMENTED`.
-    #[error("{what} is not served by this reader")]
-    NotServed {
-        /// The rpc or the request's field.
-        what: &'static str,
-    },
     /// An entity in the catalog cannot be made a message; a bug, since only stitched entities come here. `INTERNAL`.
     #[error("entity {entity_ref} cannot be read: {reason}")]
     Unreadable {
@@ -125,7 +119,6 @@ impl Error {
             | Error::TooManyWatchers { .. }
             | Error::TooSlow { .. } => Code::ResourceExhausted,
             Error::TooOld { .. } => Code::OutOfRange,
-            Error::NotServed { .. } => Code::Unimplemented,
             Error::Unreadable { .. } => Code::Internal,
         }
     }

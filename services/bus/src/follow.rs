@@ -42,6 +42,8 @@ pub struct EntityMessage {
     pub published: SystemTime,
     /// The final entity's JSON; none: deleted.
     pub body: Option<Bytes>,
+    /// Refs of the entities that emit it.
+    pub parents: Vec<String>,
 }
 
 /// Follows the entity stream from its first message.
@@ -192,7 +194,8 @@ impl Follower {
             return Some(Followed::Watermark(watermark.get("revision")?.as_i64()?));
         }
         let entity_ref = self.bus.names.parse_entity(&message.subject)?;
-        let number = |name: &str| message.headers.as_ref()?.get(name)?.as_str().parse::<i64>().ok();
+        let text = |name: &str| Some(message.headers.as_ref()?.get(name)?.as_str());
+        let number = |name: &str| text(name)?.parse::<i64>().ok();
         let body = match message.payload.is_empty() {
             true => None,
             false => Some(decompress(message)?),
@@ -204,6 +207,7 @@ impl Follower {
             revision: number(header::REVISION)?,
             published,
             body,
+            parents: text(header::PARENTS).map_or(Some(Vec::new()), |parents| serde_json::from_str(parents).ok())?,
         }))
     }
 }

@@ -56,8 +56,10 @@ pub mod header {
     pub const VERSION: &str = "Callboard-Version";
     /// On an entity: the revision of the event that its content comes from.
     pub const REVISION: &str = "Callboard-Revision";
-    /// On an entity: the hash of its content, by which a stitcher knows its own work again.
+    /// On an entity: the hash of its content and of its parents, by which a stitcher knows its own work again.
     pub const HASH: &str = "Callboard-Hash";
+    /// On an entity: the refs of the entities that emit it, as a JSON array; absent: no entity does.
+    pub const PARENTS: &str = "Callboard-Parents";
     /// On an entity: how its body is compressed (`zstd`).
     pub const ENCODING: &str = "Callboard-Encoding";
     /// On a dead letter: why, in one sentence.

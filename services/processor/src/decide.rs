@@ -1,6 +1,7 @@
 //! What a batch of events does to the claims it was locked with: a pure function, from rows and events to a plan of writes.
 
 mod mutation;
+mod parents;
 
 pub(crate) use mutation::Unapplied;
 
@@ -10,6 +11,7 @@ use catalog::entity;
 use catalog::process::{Model, Relation, finish};
 use catalog::relations;
 use mutation::{count_conflicts, count_part, expectation, sweep};
+use parents::has_other_parents;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use store::{
@@ -406,7 +408,7 @@ fn write_entity(entity: &Entity, events: &[&Event], plan: &mut Plan) {
             inserted.into_iter().chain(entity.removed_at).chain(entity.swept_at).max().unwrap_or(row.revision)
         }
     };
-    if changed || entity.refresh {
+    if changed || entity.refresh || has_other_parents(entity) {
         plan.to_stitch.insert(row.id);
     }
     if !changed {

@@ -227,6 +227,7 @@ fn message(body: String, version: i64) -> EntityMessage {
         revision: version,
         published: SystemTime::UNIX_EPOCH,
         body: Some(body.into()),
+        parents: Vec::new(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The reader role: holds the stitched catalog in memory, follows its stream, serves it over gRPC.
 
 mod admission;
+mod ancestry;
 mod coalesce;
 mod current;
 mod facets;

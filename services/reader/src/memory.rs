@@ -139,9 +139,10 @@ impl Memory {
 
     /// Works a message out: what takes the time, for as many threads as there are.
     pub fn prepare(&self, message: EntityMessage) -> Prepared {
-        let EntityMessage { entity_ref, version, revision, body, .. } = message;
+        let EntityMessage { entity_ref, version, revision, body, parents, .. } = message;
         let read = |body: &[u8]| self.read_entity(body, version, revision);
-        let body = body.map(|body| read(&body)).transpose();
+        let emitted = |(stored, rows): (Stored, FlatRows)| (stored.with_parents(&parents), rows);
+        let body = body.map(|body| read(&body).map(emitted)).transpose();
         Prepared { entity_ref, version, body }
     }
 

@@ -8,7 +8,7 @@ use api::{
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
-use crate::{admission::Admission, facets, get, list, metrics::Calls, state::State, traverse, watch};
+use crate::{admission::Admission, ancestry, facets, get, list, metrics::Calls, state::State, traverse, watch};
 
 /// Answers from a [`State`].
 #[derive(Debug)]
@@ -88,9 +88,11 @@ impl CatalogService for Service {
 
     async fn get_ancestry(
         &self,
-        _: Request<v1::GetAncestryRequest>,
+        request: Request<v1::GetAncestryRequest>,
     ) -> Result<Response<v1::GetAncestryResponse>, Status> {
-        self.answer("GetAncestry", async { Err(Error::NotServed { what: "GetAncestry" }) }).await
+        let timeout = timeout(request.metadata());
+        let request = request.into_inner();
+        self.search("GetAncestry", timeout, ancestry::get_ancestry(&self.state, &request)).await
     }
 
     async fn traverse_relations(

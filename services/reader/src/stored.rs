@@ -31,9 +31,10 @@ const WORTH: usize = 128;
 
 /// One entity as it is held. It never changes; a newer version is another `Stored`.
 pub struct Stored {
-    /// Its ref, then the message.
+    /// Its ref; if it has parents, their refs as a JSON array with its length before it; then the message.
     bytes: Box<[u8]>,
-    ref_length: u32,
+    ref_length: u16,
+    has_parents: bool,
     message_length: u32,
     version: i64,
     revision: i64,
@@ -55,6 +56,27 @@ impl Stored {
     /// The revision of the event that the content comes from.
     pub fn revision(&self) -> i64 {
         self.revision
+    }
+
+    /// Refs of the entities that emit it.
+    pub fn parents(&self) -> Vec<String> {
+        self.parents_text().and_then(|text| serde_json::from_slice(text).ok()).unwrap_or_default()
+    }
+
+    /// The same entity, emitted by these.
+    pub fn with_parents(mut self, parents: &[String]) -> Stored {
+        if !parents.is_empty() {
+            let text = Value::from(parents).to_string();
+            let mut head = self.entity_ref().as_bytes().to_vec();
+            put_sized(&mut head, text.as_bytes());
+            self.bytes = [&head, self.body()].concat().into();
+            self.has_parents = true;
+        }
+        self
+    }
+
+    fn parents_text(&self) -> Option<&[u8]> {
+        self.has_parents.then(|| Cursor(self.behind_ref()).sized().unwrap_or_default())
     }
 
     /// Bytes of the message.
@@ -123,13 +145,17 @@ impl Stored {
     /// Writes it as a snapshot keeps it: as it is held, or unpacked where the snapshot has no dictionary.
     pub(crate) fn save(&self, has_dictionary: bool, content: &mut Vec<u8>) {
         let is_packed = self.is_packed() && has_dictionary;
+        let marks = if is_packed { PACKED } else { 0 } | if self.has_parents { EMITTED } else { 0 };
         put_sized(content, self.entity_ref().as_bytes());
         content.extend(self.version.to_le_bytes());
         content.extend(self.revision.to_le_bytes());
         content.extend(self.message_length.to_le_bytes());
-        content.extend(u32::from(is_packed).to_le_bytes());
+        content.extend(marks.to_le_bytes());
+        if let Some(parents) = self.parents_text() {
+            put_sized(content, parents);
+        }
         match is_packed {
-            true => put_sized(content, &self.bytes[self.ref_length as usize..]),
+            true => put_sized(content, self.body()),
             false => put_sized(content, &self.message()),
         }
     }
@@ -150,6 +176,11 @@ impl Stored {
     }
 
     fn body(&self) -> &[u8] {
+        let parents = self.parents_text().map_or(0, |text| size_of::<u32>() + text.len());
+        &self.behind_ref()[parents..]
+    }
+
+    fn behind_ref(&self) -> &[u8] {
         &self.bytes[self.ref_length as usize..]
     }
 }
@@ -160,6 +191,9 @@ impl fmt::Debug for Stored {
     }
 }
 
+/// What a snapshot says of an entity: its message is packed; it has parents.
+const PACKED: u32 = 1;
+const EMITTED: u32 = 2;
 /// Tags of the entity's message (`catalog.proto`).
 const UID: u32 = 2;
 const RELATION: u32 = 9;
@@ -182,6 +216,10 @@ fn fields(mut message: &[u8]) -> impl Iterator<Item = (u32, &[u8])> {
     })
 }
 
+fn ref_length(entity_ref: &str) -> u16 {
+    u16::try_from(entity_ref.len()).expect("a ref stands in a subject, which the broker keeps below 4 KiB")
+}
+
 /// Makes [`Stored`] of entities; trains the dictionary once it has seen enough of them.
 #[derive(Debug, Default)]
 pub struct Packer {
@@ -198,7 +236,10 @@ impl Packer {
     /// The same entity, packed if it was not and now can be; none: it is as it should be.
     pub fn repack(&self, stored: &Stored) -> Option<Stored> {
         let can = stored.dictionary.is_none() && self.has_dictionary() && stored.message_length() >= WORTH;
-        can.then(|| self.pack(stored.entity_ref(), &stored.message(), stored.version, stored.revision))
+        can.then(|| {
+            let packed = self.pack(stored.entity_ref(), &stored.message(), stored.version, stored.revision);
+            packed.with_parents(&stored.parents())
+        })
     }
 
     /// The dictionary, if there is one.
@@ -215,14 +256,21 @@ impl Packer {
     pub(crate) fn restore(&self, cursor: &mut Cursor<'_>) -> std::io::Result<Stored> {
         let entity_ref = cursor.text()?;
         let (version, revision) = (cursor.i64()?, cursor.i64()?);
-        let (message_length, is_packed) = (cursor.u32()?, cursor.u32()? == 1);
+        let (message_length, marks) = (cursor.u32()?, cursor.u32()?);
+        let (is_packed, has_parents) = (marks & PACKED != 0, marks & EMITTED != 0);
         let dictionary = self.dictionary.get().and_then(Option::as_ref).filter(|_| is_packed);
         if is_packed && dictionary.is_none() {
             return Err(damaged("an entity is packed, and there is no dictionary"));
         }
+        let mut bytes = entity_ref.as_bytes().to_vec();
+        if has_parents {
+            put_sized(&mut bytes, cursor.sized()?);
+        }
+        bytes.extend(cursor.sized()?);
         Ok(Stored {
-            bytes: [entity_ref.as_bytes(), cursor.sized()?].concat().into(),
-            ref_length: entity_ref.len() as u32,
+            bytes: bytes.into(),
+            ref_length: ref_length(entity_ref),
+            has_parents,
             message_length,
             version,
             revision,
@@ -253,7 +301,8 @@ impl Packer {
         let body = packed.as_ref().map_or(message, |(_, body)| body);
         Stored {
             bytes: [entity_ref.as_bytes(), body].concat().into(),
-            ref_length: entity_ref.len() as u32,
+            ref_length: ref_length(entity_ref),
+            has_parents: false,
             message_length: message.len() as u32,
             version,
             revision,

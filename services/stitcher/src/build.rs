@@ -1,5 +1,6 @@
 //! From what is committed to final entities: read after the locks, built without any I/O.
 
+use catalog::hash::bytes_hash;
 use catalog::stitch::{StitchInput, stitch, uid};
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub(crate) enum Form {
     Content {
         hash: String,
         body: Vec<u8>,
+        /// Refs of the entities that emit it, as a JSON array; none: no entity does.
+        parents: Option<String>,
     },
     Gone,
     /// It cannot be stitched; what is shown stays.
@@ -121,9 +124,21 @@ fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str)
         orphan: entity.orphan,
     };
     match stitch(input) {
-        Ok(stitched) => Form::Content { hash: stitched.hash, body: stitched.body },
+        Ok(stitched) => {
+            let parents = entity.parents.map(|parents| Value::from(parents).to_string());
+            Form::Content { hash: hash_with(stitched.hash, parents.as_deref()), body: stitched.body, parents }
+        }
         Err(error) => Form::Failed(error.to_string()),
     }
+}
+
+/// The content's hash, and behind a plus that of its parents where it has any: they stand beside the content, and others are another state.
+fn hash_with(mut hash: String, parents: Option<&str>) -> String {
+    if let Some(parents) = parents {
+        hash.push('+');
+        hash.push_str(&bytes_hash([parents.as_bytes()])[..16]);
+    }
+    hash
 }
 
 fn pause(took: Duration) -> i64 {

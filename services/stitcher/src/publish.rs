@@ -6,7 +6,7 @@
 use crate::build::{Built, Form};
 use crate::metrics::Metrics;
 use crate::verdict;
-use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, newest_entity};
+use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, header, newest_entity};
 use catalog::planted;
 use futures::StreamExt;
 use std::time::Duration;
@@ -24,6 +24,7 @@ struct Change {
     entity_ref: String,
     revision: i64,
     content: Option<(String, Vec<u8>)>,
+    parents: Option<String>,
     expected: u64,
     state: StateWrite,
 }
@@ -32,6 +33,10 @@ impl Change {
     fn record(&self, bus: &Bus) -> Record {
         let content = self.content.as_ref().map(|(hash, body)| (hash.as_str(), body.clone()));
         let record = entity_record(bus, &self.entity_ref, self.state.version, self.revision, content);
+        let record = match &self.parents {
+            Some(parents) => record.with_header(header::PARENTS, parents),
+            None => record,
+        };
         if planted::is("no-expected-sequence") {
             return record;
         }
@@ -83,7 +88,7 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
             hash: state.hash.clone(),
             pause_ms,
         };
-        let content = match result {
+        let (content, parents) = match result {
             Form::Failed(reason) => {
                 tracing::warn!(
                     entity.r#ref = entity_ref,
@@ -94,8 +99,8 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
                 written.push(keep);
                 continue;
             }
-            Form::Gone => None,
-            Form::Content { hash, body } => Some((hash, body)),
+            Form::Gone => (None, None),
+            Form::Content { hash, body, parents } => (Some((hash, body)), parents),
         };
         let hash = content.as_ref().map(|(hash, _)| hash.clone());
         if hash == state.hash && (was_published || hash.is_none()) {
@@ -107,6 +112,7 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
             entity_ref,
             revision,
             content,
+            parents,
             expected: state.sequence,
             state: StateWrite { hash, ..keep },
         });

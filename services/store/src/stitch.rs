@@ -41,6 +41,8 @@ pub struct Shown {
     pub error: Option<String>,
     /// Nothing that is reached from a provider emits it.
     pub orphan: bool,
+    /// Refs of the entities that emit it, sorted; none: no entity does.
+    pub parents: Option<Vec<String>>,
 }
 
 /// What another entity says of a subject.
@@ -169,12 +171,12 @@ impl Stitching {
 
     /// What is shown of the entities.
     pub async fn read_shown(&mut self, entity_ids: &[i64]) -> Result<Vec<Shown>, Error> {
-        type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>, bool);
+        type Row = (i64, String, Option<i64>, i64, Option<Vec<u8>>, Option<String>, bool, Option<Vec<String>>);
         let rows: Vec<Row> = sqlx::query_as(include_str!("sql/read_entities.sql"))
             .bind(entity_ids)
             .fetch_all(&mut *self.transaction)
             .await?;
-        let shown = |(entity_id, entity_ref, born, revision, body, error, orphan): Row| Shown {
+        let shown = |(entity_id, entity_ref, born, revision, body, error, orphan, parents): Row| Shown {
             entity_id,
             entity_ref,
             born,
@@ -182,6 +184,7 @@ impl Stitching {
             body,
             error,
             orphan,
+            parents,
         };
         Ok(rows.into_iter().map(shown).collect())
     }

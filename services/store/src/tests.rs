@@ -50,6 +50,7 @@ async fn hot_statements_go_by_their_index() {
         (include_str!("sql/lock_stitch_states.sql"), "array[1]::bigint[], array[1]::bigint[]", "stitch_states_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "entities_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "contents_pkey"),
+        (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "claims_pkey on claims emits"),
         (include_str!("sql/read_incoming.sql"), "array[1]::bigint[]", "relations_subject"),
     ] {
         connection.execute(raw_sql(AssertSqlSafe(format!("prepare hot as {text}")))).await.unwrap();

@@ -133,7 +133,10 @@ impl Looked {
         let refs: BTreeSet<&String> = self.truth.keys().chain(self.stream.keys()).chain(readers).collect();
         let differs = |entity_ref: &&&String| {
             let expected = self.truth.get(**entity_ref);
-            let reader_differs = |reader: &Hashes| reader.get(**entity_ref) != self.stream.get(**entity_ref);
+            // What a reader shows is the content alone.
+            let content = |hash: &String| hash.split('+').next().unwrap_or_default().to_owned();
+            let in_stream = self.stream.get(**entity_ref).map(content);
+            let reader_differs = |reader: &Hashes| reader.get(**entity_ref) != in_stream.as_ref();
             !self.failed.contains(**entity_ref) && self.stream.get(**entity_ref) != expected
                 || self.reader.as_ref().is_some_and(reader_differs)
         };

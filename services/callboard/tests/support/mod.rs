@@ -2,13 +2,15 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use bus::{Bus, Followed, Follower, Names, Record, Stopper};
+use api::v1::catalog_service_client::CatalogServiceClient;
+use bus::{Bus, Followed, Follower, Names, Record, Stop, Stopper};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use store::Store;
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
 /// The longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -17,6 +19,7 @@ pub struct Pipeline {
     pub bus: Bus,
     pub store: Store,
     stopper: Stopper,
+    stop: Stop,
     roles: Vec<JoinHandle<()>>,
     seen: Arc<Mutex<Seen>>,
     last_revision: Mutex<i64>,
@@ -79,6 +82,11 @@ impl Pipeline {
     }
 
     pub async fn start_with(processors: usize, stitchers: usize) -> Pipeline {
+        Self::start_of(processors, stitchers, processor::Parts::builtin).await
+    }
+
+    /// Processors that are made of these parts.
+    pub async fn start_of(processors: usize, stitchers: usize, parts: impl Fn() -> processor::Parts) -> Pipeline {
         let installation = servers::testing::fresh_name("pipeline");
         let (stopper, stop) = bus::stop();
         let (bus, store) = connect(&installation, &stop).await;
@@ -87,7 +95,7 @@ impl Pipeline {
             let (bus, store) = connect(&installation, &stop).await;
             let config = processor::Config { streams: limits(), ..processor::Config::default() };
             let stop = stop.clone();
-            let pipeline = processor::Pipeline::new(processor::Parts::builtin(), &bus).expect("it is usable");
+            let pipeline = processor::Pipeline::new(parts(), &bus).expect("it is usable");
             roles.push(tokio::spawn(async move {
                 processor::run(bus, store, pipeline, config, stop).await.expect("the processor works")
             }));
@@ -106,8 +114,18 @@ impl Pipeline {
         };
         roles.push(tokio::spawn(scheduler::run(bus.clone(), store.clone(), config, stop.clone())));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        roles.push(tokio::spawn(follow(bus.clone(), seen.clone(), stop)));
-        Pipeline { bus, store, stopper, roles, seen, last_revision: Mutex::new(0) }
+        roles.push(tokio::spawn(follow(bus.clone(), seen.clone(), stop.clone())));
+        Pipeline { bus, store, stopper, stop, roles, seen, last_revision: Mutex::new(0) }
+    }
+
+    /// A reader beside the other roles, as soon as it answers.
+    pub async fn reader(&mut self) -> CatalogServiceClient<Channel> {
+        let (bus, stop) = (self.bus.clone(), self.stop.clone());
+        let reader = reader::start(bus, reader::Config::new("127.0.0.1:0".parse().unwrap()), stop).await.unwrap();
+        let (address, state) = (reader.address(), reader.state());
+        self.roles.push(tokio::spawn(async move { reader.finished().await.expect("the reader works") }));
+        wait_for("the reader", async || state.ready().then_some(())).await;
+        CatalogServiceClient::connect(format!("http://{address}")).await.unwrap()
     }
 
     pub fn names(&self) -> &Names {

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 /// The first bytes of the file; another form of it gets another number.
-const MAGIC: &[u8] = b"callboard snapshot 1\n";
+const MAGIC: &[u8] = b"callboard snapshot 2\n";
 /// Bytes of a frame before and after it is packed; one with a single entity may be as large as that entity.
 const FRAME_LIMIT: usize = 256 << 20;
 /// Quick rather than small: the file is read when a reader starts.

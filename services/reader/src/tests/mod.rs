@@ -1,5 +1,6 @@
 //! What several tests need: entities as the stream carries them, and a reader served on a free port.
 
+mod ancestry;
 mod conformance;
 mod follow;
 mod index;
@@ -45,6 +46,7 @@ fn entity(entity_ref: &str, version: i64, spec: Option<Value>) -> EntityMessage 
         revision: version.saturating_mul(10),
         published: SystemTime::UNIX_EPOCH,
         body: body.map(|body| body.to_string().into()),
+        parents: Vec::new(),
     }
 }
 

@@ -178,14 +178,6 @@ async fn a_reader_answers_when_it_has_caught_up_and_seen_a_watermark() {
 }
 
 #[tokio::test]
-async fn what_is_not_served_says_so() {
-    let served = Served::with([]).await;
-    let status = served.client().get_ancestry(v1::GetAncestryRequest::default()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-    assert_eq!(status.message(), "GetAncestry is not served by this reader");
-}
-
-#[tokio::test]
 async fn facets_count_entities_by_value() {
     let of = |name: &str, spec| entity(&format!("component:default/{name}"), 1, Some(spec));
     let served = Served::with([

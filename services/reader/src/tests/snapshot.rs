@@ -19,7 +19,9 @@ fn told() -> State {
     state.apply(Stream(7), 0);
     for version in 1..=COUNT {
         let spec = json!({"type": format!("Type-{}", version % 5), "number": version, "none": null});
-        state.apply(Entity(entity(&format!("component:default/e{version}"), version, Some(spec))), 0);
+        let mut entity = entity(&format!("component:default/e{version}"), version, Some(spec));
+        entity.parents = (0..version % 3).map(|parent| format!("location:default/l{parent}")).collect();
+        state.apply(Entity(entity), 0);
     }
     [CaughtUp, Watermark(40)].into_iter().for_each(|told| state.apply(told, 0));
     state.apply(Entity(message("component:default/e1", COUNT + 1, true)), 0);
@@ -47,7 +49,8 @@ async fn what_was_saved_comes_back() {
             (one.entity_ref(), one.version(), one.revision()),
             (other.entity_ref(), other.version(), other.revision())
         );
-        assert_eq!(one.encoded(), other.encoded());
+        assert_eq!((one.encoded(), one.parents()), (other.encoded(), other.parents()));
+        assert_eq!(one.parents().len() as i64, one.version() % 3);
     }
     let query = crate::selection::parse_predicate(&["spec.type=type-3".into()], None).unwrap();
     let of_type =
