@@ -10,6 +10,7 @@ mod generate;
 mod installation;
 mod metrics;
 mod peer;
+mod plot;
 mod process;
 mod publish;
 mod random;

@@ -1,6 +1,7 @@
 //! What a run found: figures, checks, and whether what was required was reached; as a table or as JSON.
 
 use crate::Error;
+use crate::plot::Line;
 use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
@@ -24,6 +25,8 @@ pub(crate) struct Report {
     notes: Vec<String>,
     /// Each row as long as the first, which is the header.
     rows: Vec<Vec<String>>,
+    /// Distributions, for plots alone.
+    curves: Vec<Line>,
     /// Only in the JSON.
     details: Map<String, Value>,
 }
@@ -88,11 +91,28 @@ impl Report {
         self.figures.extend(other.figures);
         self.checks.extend(other.checks);
         self.notes.extend(other.notes);
+        self.curves.extend(other.curves);
     }
 
     /// Adds a sentence.
     pub fn note(&mut self, text: impl Into<String>) {
         self.notes.push(text.into());
+    }
+
+    /// Adds a distribution, for plots alone.
+    pub fn curve(&mut self, curve: Line) {
+        self.curves.push(curve);
+    }
+
+    /// The distributions that were added.
+    pub fn curves(&self) -> &[Line] {
+        &self.curves
+    }
+
+    /// The figures whose names end so, without that end.
+    pub fn figures_ending(&self, end: &str) -> Vec<(String, f64)> {
+        let of = |figure: &Figure| Some((figure.name.strip_suffix(end)?.to_owned(), figure.value));
+        self.figures.iter().filter_map(of).collect()
     }
 
     /// Adds a table of counts: what they are of in the first column.

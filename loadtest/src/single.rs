@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::generate::entity_ref;
 use crate::installation::Installation;
+use crate::plot::Line;
 use crate::publish::Event;
 use crate::report::Report;
 use crate::settle::PROVIDER;
@@ -52,7 +53,7 @@ impl Changes<'_> {
         let changes = (0..count).map(|number| {
             let due = begin + Duration::from_secs_f64(f64::from(number) / self.rate);
             let entity = self.targets[number as usize % self.targets.len()].clone();
-            let change = OneChange { installation: self.installation, due, number, wait: self.wait };
+            let change = OneChange { installation: self.installation, begin, due, number, wait: self.wait };
             (due, change, entity)
         });
         let due = futures::stream::iter(changes).then(|(due, change, entity)| async move {
@@ -88,6 +89,7 @@ pub(crate) async fn publish_for_ever(installation: &Installation, targets: &[Val
 /// One change on its way.
 struct OneChange<'a> {
     installation: &'a Installation,
+    begin: Instant,
     due: Instant,
     number: u32,
     wait: Wait,
@@ -95,6 +97,8 @@ struct OneChange<'a> {
 
 /// What one change took, from the moment that it was due.
 struct Times {
+    /// When it was due, since the first.
+    due: Duration,
     accepted: Duration,
     readable: Duration,
     /// Whether the answer had the change.
@@ -113,7 +117,8 @@ impl OneChange<'_> {
             Wait::Revision => self.answer(&entity_ref, i64::try_from(sequence).unwrap_or(i64::MAX)).await?,
             Wait::Polling => self.poll(&entity_ref, &description).await?,
         };
-        Ok(Times { accepted, readable: self.due.elapsed(), same: found.as_deref() == Some(description.as_str()) })
+        let due = self.due - self.begin;
+        Ok(Times { due, accepted, readable: self.due.elapsed(), same: found.as_deref() == Some(description.as_str()) })
     }
 
     async fn answer(&self, entity_ref: &str, revision: i64) -> Result<Option<String>, Error> {
@@ -138,6 +143,19 @@ impl Measured {
     /// How many changes there were.
     pub fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// When each was due and how many seconds it took until it was readable.
+    pub fn over_time(&self, name: &str) -> Line {
+        let point = |times: &Times| (times.due.as_secs_f64(), times.readable.as_secs_f64());
+        let mut points: Vec<(f64, f64)> = self.0.iter().map(point).collect();
+        points.sort_by(|one, other| one.0.total_cmp(&other.0));
+        Line { name: name.to_owned(), points }
+    }
+
+    /// How long they took until they were readable.
+    pub fn quantiles(&self, name: &str) -> Line {
+        Line::quantiles(name, &histogram(self.0.iter().map(|times| times.readable)))
     }
 
     /// Adds the figures, and the check that each was answered with what it changed.

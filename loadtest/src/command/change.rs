@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::generate::Catalog;
 use crate::installation::{Given, Installation, Started};
+use crate::plot::{Plot, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, bar, import};
 use crate::single::{Changes, Measured, Wait, publish_for_ever};
@@ -34,6 +35,8 @@ pub(crate) struct Change {
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     limit: u64,
     #[command(flatten)]
+    plots: Plots,
+    #[command(flatten)]
     given: Given,
     #[command(flatten)]
     started: Started,
@@ -53,10 +56,14 @@ impl Change {
             "change: {} changes at {} a second, {} a second beside them, in a catalog of {} entities, each way of waiting",
             self.count, self.rate, self.background, self.entities
         ));
-        for wait in [Wait::Revision, Wait::Polling] {
+        let mut lines = Vec::new();
+        for (wait, name) in [(Wait::Revision, "at_least_revision"), (Wait::Polling, "polling")] {
             let measured = self.measure(&installation, wait).await?;
             measured.report(&mut report, wait);
+            lines.push(measured.quantiles(name));
         }
+        let title = format!("one change, publish to readable, {} a second beside it", self.background);
+        self.plots.draw(&format!("change-latencies-{}", self.background), &Plot::of_quantiles(title, lines))?;
         report.note("from the moment that a change was due, its publish included, until the reader answered it");
         installation.stop().await?;
         Ok(report)

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::generate::{Catalog, entity_ref};
 use crate::installation::{Disk, Given, Installation, Started, Used};
+use crate::plot::{Delays, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, Imported, PROVIDER, import};
 use crate::usage;
@@ -31,6 +32,8 @@ pub(crate) struct Ingest {
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     idle: u64,
     #[command(flatten)]
+    plots: Plots,
+    #[command(flatten)]
     given: Given,
     #[command(flatten)]
     started: Started,
@@ -43,15 +46,18 @@ impl Ingest {
             Installation::open(&self.given, &self.started, self.processors as usize, self.stitchers as usize).await?;
         let before = Before { used: installation.used(), disk: installation.disk() };
         let own = usage::of_process(std::process::id());
-        let imported = import(&installation, &self.catalog, FLIGHTS, Duration::from_secs(self.limit)).await?;
+        let delays = Delays::default();
+        let import = import(&installation, &self.catalog, FLIGHTS, Duration::from_secs(self.limit));
+        let imported = delays.beside(&self.plots, &installation, import).await?;
         let mut report = Report::new(format!("ingest: {} imported until every one could be read", self.catalog));
         self.speed(&mut report, &imported);
+        self.draw(delays, &imported)?;
         self.cost(&mut report, &installation, &before);
         if let (Some(before), Some(after)) = (own, usage::of_process(std::process::id())) {
             report.figure("cpu_seconds_loadtest", after.cpu_seconds - before.cpu_seconds, "s");
         }
         self.broker(&mut report, &installation).await?;
-        delays(&mut report, &installation).await?;
+        queue_delays(&mut report, &installation).await?;
         self.check_all(&mut report, &installation, &imported).await?;
         self.idle(&mut report, &installation).await;
         installation.stop().await?;
@@ -66,6 +72,15 @@ impl Ingest {
         report.figure("seconds_to_present", imported.present.as_secs_f64(), "s");
         report.figure("seconds_to_readable", readable, "s");
         report.note("present: every ref is in the catalog; readable: with all that others say of it, and the reader says that it has everything");
+    }
+
+    fn draw(&self, delays: Delays, imported: &Imported) -> Result<(), Error> {
+        let entities = self.catalog.entities;
+        self.plots
+            .draw(&format!("ingest-delays-{entities}"), &delays.plot(format!("import of {}", self.catalog), vec![]))?;
+        let rate = entities as f64 / imported.readable.as_secs_f64();
+        let values = [("publish to readable".to_owned(), rate)];
+        self.plots.draw_by_size("ingest-by-size", entities, "entities a second", &values)
     }
 
     /// CPU time, memory and disk, of an installation of our own.
@@ -160,7 +175,7 @@ struct Before {
     disk: Option<Disk>,
 }
 
-async fn delays(report: &mut Report, installation: &Installation) -> Result<(), Error> {
+async fn queue_delays(report: &mut Report, installation: &Installation) -> Result<(), Error> {
     if !installation.has_metrics() {
         return Ok(());
     }

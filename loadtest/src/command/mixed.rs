@@ -4,6 +4,7 @@ use super::change::rate;
 use crate::Error;
 use crate::generate::Catalog;
 use crate::installation::{Given, Installation, Started};
+use crate::plot::{Delays, Plot, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, import_entities};
 use crate::single::{Changes, Wait};
@@ -31,6 +32,8 @@ pub(crate) struct Mixed {
     /// Seconds to wait until all is readable
     #[arg(long, value_name = "SECONDS", default_value = "600")]
     limit: u64,
+    #[command(flatten)]
+    plots: Plots,
     #[command(flatten)]
     given: Given,
     #[command(flatten)]
@@ -75,8 +78,15 @@ impl Mixed {
             drop(ended);
             imported
         };
-        let (imported, measured) = tokio::join!(import, changes.make(u32::MAX, over, || ()));
+        let delays = Delays::default();
+        let both = async { tokio::join!(import, changes.make(u32::MAX, over, || ())) };
+        let (imported, measured) = delays.beside(&self.plots, installation, both).await;
         let (imported, measured) = (imported?, measured?);
+        let title = format!("{} imported beside {} changes a second", self.catalog, self.rate);
+        let over_time = delays.plot(&title, vec![measured.over_time("one change, readable")]);
+        self.plots.draw(&format!("mixed-delays-{rest}"), &over_time)?;
+        let quantiles = vec![measured.quantiles("one change, readable")];
+        self.plots.draw(&format!("mixed-latencies-{rest}"), &Plot::of_quantiles(title, quantiles))?;
         report.figure("entities_per_second", rest as f64 / imported.readable.as_secs_f64(), "1/s");
         report.figure("changes", measured.count() as f64, "");
         measured.report(report, Wait::Revision);

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::generate::{Layout, ref_at};
 use crate::installation::Started;
+use crate::plot::{Plot, Plots};
 use crate::process::Process;
 use crate::random::Random;
 use crate::read::paced::on_client_core;
@@ -43,6 +44,8 @@ pub(crate) struct Read {
     #[arg(long, value_name = "TIMES", value_parser = clap::value_parser!(u32).range(2..=10_000))]
     faults: Option<u32>,
     #[command(flatten)]
+    plots: Plots,
+    #[command(flatten)]
     started: Started,
 }
 
@@ -78,7 +81,28 @@ impl Read {
         }
         report.note("the stream was written by the load test with the engine's own functions, not by stitchers");
         side.stop().await?;
+        self.draw(&report)?;
         Ok(report)
+    }
+
+    /// The distributions of this run, and its figures beside those of runs with other sizes.
+    fn draw(&self, report: &Report) -> Result<(), Error> {
+        let (entities, curves) = (self.entities, report.curves().to_vec());
+        if !curves.is_empty() {
+            let plot = Plot::of_quantiles(format!("calls of a reader with {entities} entities"), curves);
+            self.plots.draw(&format!("read-latencies-{entities}"), &plot)?;
+        }
+        for (name, end, label) in [
+            ("read-latency-by-size", "_p99_ms", "milliseconds, 99th percentile"),
+            ("read-seconds-by-size", "_seconds", "seconds"),
+            ("read-memory-by-size", "_mib", "MiB"),
+        ] {
+            let values = report.figures_ending(end);
+            if !values.is_empty() {
+                self.plots.draw_by_size(name, entities as usize, label, &values)?;
+            }
+        }
+        Ok(())
     }
 
     async fn measure(&self, side: &ReadSide, report: &mut Report) -> Result<(), Error> {
@@ -132,6 +156,7 @@ impl Read {
             on_client_core(move || async move { calls::get_latencies(&address, &asked, GET_RATE, time).await }).await?;
         report.figure("get_entity_p50_ms", latencies.quantile_ms(0.5), "ms");
         report.figure("get_entity_p99_ms", latencies.quantile_ms(0.99), "ms");
+        report.curve(latencies.curve("get"));
         let address = reader.grpc.clone();
         let found = on_client_core(move || async move { calls::batch_per_second(&address, &refs, time).await }).await?;
         report.figure("batch_entities_per_second", found, "1/s");

@@ -3,6 +3,7 @@
 use super::pin;
 use super::side::CLIENT_CORE;
 use crate::Error;
+use crate::plot::Line;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use hdrhistogram::Histogram;
@@ -24,6 +25,11 @@ impl Latencies {
     /// One more.
     pub fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// How they are distributed.
+    pub fn curve(&self, name: &str) -> Line {
+        Line::quantiles(name, &self.0)
     }
 
     /// How many there are.

@@ -56,6 +56,7 @@ pub(crate) async fn measure(address: &str, refs: &[String], entities: usize, rep
 fn tell(report: &mut Report, name: &str, latencies: &Latencies) {
     report.figure(format!("{name}_p50_ms"), latencies.quantile_ms(0.5), "ms");
     report.figure(format!("{name}_p99_ms"), latencies.quantile_ms(0.99), "ms");
+    report.curve(latencies.curve(name));
 }
 
 /// Three predicates, 20 entities, with the total.

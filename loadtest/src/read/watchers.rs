@@ -55,6 +55,7 @@ impl Found {
         report.figure("watch_p50_ms", self.latencies.quantile_ms(0.5), "ms");
         report.figure("watch_p99_ms", self.latencies.quantile_ms(0.99), "ms");
         report.figure("watch_max_ms", self.latencies.quantile_ms(1.0), "ms");
+        report.curve(self.latencies.curve("watch"));
         report.figure("watch_deliveries", self.latencies.count() as f64, "");
         report.equal("changes that a watcher was not told", 0.0, self.missing as f64);
     }
