@@ -157,7 +157,8 @@ fn record(bus: &Bus, letter: &DeadLetter<'_>) -> Record {
         None => bus.names.dead_letter(letter.stage, NO_PROVIDER),
     };
     let mut record = Record::new(subject, Bytes::clone(&letter.message.payload))
-        .with_id(format!("{stream}-{}", letter.sequence))
+        // Two messages may have had this sequence, in a stream that was made anew.
+        .with_id(format!("{stream}-{}-{}", letter.sequence, nanoseconds(letter.stored)))
         .with_header(header::DEAD_REASON, one_line(letter.reason))
         .with_header(header::DEAD_SUBJECT, &letter.message.subject)
         .with_header(header::DEAD_STREAM, stream)

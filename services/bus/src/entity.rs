@@ -34,9 +34,25 @@ pub fn entity_record(
     }
 }
 
+/// The revision of a watermark that promises nothing: it only marks its stream, so that the next one can name what it comes after.
+pub const NO_WATERMARK: i64 = -1;
+
 /// The message that says up to which revision everything stands in the stream before it.
 pub fn watermark_record(bus: &Bus, revision: i64) -> Record {
     Record::new(bus.names.watermark(), format!("{{\"revision\":{revision}}}"))
+}
+
+/// The sequence of the newest watermark, as the stream's leader has it; 0: there is none.
+///
+/// # Errors
+/// [`Error::Away`].
+pub async fn newest_watermark(bus: &Bus) -> Result<u64, Error> {
+    let stream = bus.jetstream.get_stream_no_info(bus.names.entities_stream()).await.map_err(Error::away)?;
+    match stream.get_last_raw_message_by_subject(&bus.names.watermark()).await {
+        Ok(message) => Ok(message.sequence),
+        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
+        Err(error) => Err(Error::away(error)),
+    }
 }
 
 /// The newest message on an entity, as the stream's leader has it.

@@ -30,7 +30,9 @@ pub(crate) use twin::Link;
 pub use ask::ask;
 pub use connect::{Bus, Options};
 pub use dead_letter::{StoredDeadLetter, dead_letter, drop_dead_letter, newest_dead_letters, wanted_dead_letters};
-pub use entity::{NewestEntity, entity_record, newest_entities, newest_entity, watermark_record};
+pub use entity::{
+    NO_WATERMARK, NewestEntity, entity_record, newest_entities, newest_entity, newest_watermark, watermark_record,
+};
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
 pub use follow::{EntityMessage, Followed, Follower};

@@ -74,6 +74,10 @@ pub(crate) struct Progress {
     caught_up: bool,
     /// The stream was replaced, and what its replay does not name is still shown.
     replaying: bool,
+    /// The stream that is followed: when it was made.
+    stream: Option<i64>,
+    /// What the stream promised before it came back as an older one: a lower watermark that stands in it is of that older state.
+    promised: Option<i64>,
 }
 
 impl Default for Inner {
@@ -183,7 +187,9 @@ impl State {
     pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
         let place = Place { stream: head.stream, sequence: head.sequence };
         self.0.hub.write().restore(place, head.forgotten, traces);
-        self.0.progress.send_modify(|progress| progress.watermark = Some(head.watermark));
+        self.0.progress.send_modify(|progress| {
+            (progress.stream, progress.watermark) = (Some(head.stream), Some(head.watermark));
+        });
     }
 
     /// Works out what the follower was told, as far as that can be done ahead and beside others: what takes the time.
@@ -216,13 +222,24 @@ impl State {
 
     fn take_told(&self, followed: Followed) {
         match followed {
-            // An entity is worked out.
-            Followed::Entity(_) => {}
+            // An entity is worked out. A watermark below 0 promises nothing.
+            Followed::Entity(_) | Followed::Watermark(..0) => {}
             Followed::Watermark(revision) => self.advance(|progress| {
-                progress.watermark = progress.watermark.max(Some(revision));
+                if progress.caught_up || Some(revision) >= progress.promised {
+                    progress.promised = None;
+                    progress.watermark = progress.watermark.max(Some(revision));
+                }
             }),
             Followed::CaughtUp => self.advance(|progress| progress.caught_up = true),
-            Followed::Stream(stream) => self.0.hub.write().begin(stream, 0),
+            Followed::Stream(stream) => {
+                self.0.hub.write().begin(stream, 0);
+                self.0.progress.send_modify(|progress| {
+                    // What stands in a stream that was made later is of that stream alone.
+                    if progress.stream.replace(stream).is_some_and(|known| stream > known) {
+                        progress.promised = None;
+                    }
+                });
+            }
             // The watermark of the stream that was is no promise about this one.
             Followed::StreamReplaced => {
                 self.0.hub.write().begin_replay();
@@ -230,7 +247,7 @@ impl State {
                 self.0.progress.send_modify(|progress| {
                     progress.caught_up = false;
                     progress.replaying = true;
-                    progress.watermark = None;
+                    progress.promised = progress.promised.max(progress.watermark.take());
                 });
             }
         }

@@ -7,23 +7,33 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use store::{SeenStream, Store};
 
 pub(crate) struct Floor {
-    bus: Bus,
-    store: Store,
+    pub(crate) bus: Bus,
+    pub(crate) store: Store,
+    /// How often streams were found wiped or gone back: what follows is of the streams since then.
+    resets: i64,
     /// Up to where the event stream was settled at the last run.
     events_settled: u64,
     stitch_settled: u64,
-    /// What was published last, and into which of the entity streams there were.
-    watermark: (i64, i64),
+    /// What was published last, and its sequence; none: nothing is known of it.
+    pub(crate) watermark: Option<(i64, u64)>,
 }
 
 impl Floor {
     pub fn new(bus: &Bus, store: &Store) -> Self {
-        Floor { bus: bus.clone(), store: store.clone(), events_settled: 0, stitch_settled: 0, watermark: (-1, -1) }
+        Floor {
+            bus: bus.clone(),
+            store: store.clone(),
+            resets: 0,
+            events_settled: 0,
+            stitch_settled: 0,
+            watermark: None,
+        }
     }
 }
 
 impl Task for Floor {
     async fn run(&mut self) -> Result<(), Error> {
+        self.forget_what_is_lost().await?;
         self.clear_outbox().await?;
         self.raise_floor().await?;
         self.publish_watermark().await
@@ -31,6 +41,15 @@ impl Task for Floor {
 }
 
 impl Floor {
+    /// Sequences of a stream that was lost say nothing of the one that came after it, though they may be the same numbers.
+    async fn forget_what_is_lost(&mut self) -> Result<(), Error> {
+        let resets = self.store.resets().await?;
+        if resets != self.resets {
+            *self = Floor { resets, ..Floor::new(&self.bus, &self.store) };
+        }
+        Ok(())
+    }
+
     /// An outbox row goes when the stitchers have acknowledged what it asked for.
     async fn clear_outbox(&mut self) -> Result<(), Error> {
         let lanes = Lanes::stitch(self.bus.names());
@@ -46,7 +65,7 @@ impl Floor {
     }
 
     /// What no consumer takes is a dead letter before the floor passes it.
-    async fn raise_floor(&mut self) -> Result<(), Error> {
+    pub(crate) async fn raise_floor(&mut self) -> Result<(), Error> {
         let lanes = Lanes::events(self.bus.names());
         let status = stream_status(&self.bus, &lanes.stream).await?;
         if status.last_sequence == self.events_settled {
@@ -95,20 +114,42 @@ impl Floor {
     }
 
     /// Once for each step forward, and again into a stream that was wiped.
-    async fn publish_watermark(&mut self) -> Result<(), Error> {
-        let stream = self.bus.names().entities_stream();
-        let resets = self.store.stream_resets(&stream).await?;
+    pub(crate) async fn publish_watermark(&mut self) -> Result<(), Error> {
         let watermark = self.store.watermark().await?;
-        if watermark >= 0 && (watermark > self.watermark.0 || resets != self.watermark.1) {
-            bus::publish(&self.bus, &bus::watermark_record(&self.bus, watermark)).await?;
-            self.watermark = (watermark, resets);
-            self.store.note_stream(&stream, &seen(&stream_status(&self.bus, &stream).await?)).await?;
+        if watermark < 0 || self.watermark.is_some_and(|(known, _)| watermark <= known) {
+            return Ok(());
         }
+        let stream = self.bus.names().entities_stream();
+        self.refuse_another(&stream, &stream_status(&self.bus, &stream).await?).await?;
+        let Some((_, before)) = self.watermark else { return self.open().await };
+        // Read after the stream was looked at: so it is true of that one. If it is replaced meanwhile, the broker refuses the message.
+        self.announce(self.store.watermark().await?, before).await?;
+        self.store.note_stream(&stream, &seen(&stream_status(&self.bus, &stream).await?)).await?;
+        Ok(())
+    }
+
+    /// Learns which message a watermark comes after; in a stream that has none, of one that promises nothing.
+    async fn open(&mut self) -> Result<(), Error> {
+        match bus::newest_watermark(&self.bus).await? {
+            0 => self.announce(bus::NO_WATERMARK, 0).await,
+            newest => {
+                self.watermark = Some((bus::NO_WATERMARK, newest));
+                Ok(())
+            }
+        }
+    }
+
+    /// Publishes a watermark, if the newest message of its subject is the one that is known: it is not in an empty stream.
+    pub(crate) async fn announce(&mut self, watermark: i64, before: u64) -> Result<(), Error> {
+        // Until it is confirmed nothing is known.
+        self.watermark = None;
+        let record = bus::watermark_record(&self.bus, watermark).expecting(before);
+        self.watermark = Some((watermark, bus::publish(&self.bus, &record).await?.sequence));
         Ok(())
     }
 }
 
-fn seen(status: &StreamStatus) -> SeenStream {
+pub(crate) fn seen(status: &StreamStatus) -> SeenStream {
     SeenStream {
         created: nanoseconds(status.created),
         last_sequence: i64::try_from(status.last_sequence).unwrap_or(i64::MAX),

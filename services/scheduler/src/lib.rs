@@ -5,6 +5,8 @@
 
 mod check;
 mod floor;
+#[cfg(test)]
+mod floor_test;
 mod forget;
 mod purge;
 mod task;

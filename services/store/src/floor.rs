@@ -21,11 +21,9 @@ impl Store {
         Ok(sqlx::query_scalar(include_str!("sql/read_watermark.sql")).fetch_one(&self.pool).await?)
     }
 
-    /// How often a stream was found wiped or gone back: what was published into it before is not there.
-    pub async fn stream_resets(&self, name: &str) -> Result<i64, Error> {
-        let resets =
-            sqlx::query_scalar(include_str!("sql/read_resets.sql")).bind(name).fetch_optional(&self.pool).await?;
-        Ok(resets.unwrap_or(0))
+    /// How often streams were found wiped or gone back: what was published into them before is not there.
+    pub async fn resets(&self) -> Result<i64, Error> {
+        Ok(sqlx::query_scalar(include_str!("sql/read_resets.sql")).fetch_one(&self.pool).await?)
     }
 
     /// Forgets withdrawn claims below the floor of a minute ago, some at a time; gives how many.

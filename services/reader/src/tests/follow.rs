@@ -1,6 +1,6 @@
 //! When a reader is ready, what its watermark promises, and what a replaced stream takes away.
 
-use bus::Followed::{self, CaughtUp, Entity, StreamReplaced, Watermark};
+use bus::Followed::{self, CaughtUp, Entity, Stream, StreamReplaced, Watermark};
 
 use super::message;
 use crate::state::State;
@@ -32,19 +32,39 @@ fn ready_is_caught_up_with_a_watermark() {
     check(vec![a(1), Watermark(5), CaughtUp], (true, Some(5), 1));
     check(vec![CaughtUp, Watermark(5)], (true, Some(5), 0));
     check(vec![CaughtUp, Watermark(5), Watermark(4)], (true, Some(5), 0));
+    // It only marks the stream.
+    check(vec![a(1), CaughtUp, Watermark(-1)], (false, None, 1));
 }
 
 #[test]
 fn a_replaced_stream_takes_what_it_does_not_name() {
-    let known = || vec![a(1), b(2), CaughtUp, Watermark(5)];
+    let known = || vec![Stream(7), a(1), b(2), CaughtUp, Watermark(5)];
     let after = |told: Vec<Followed>| known().into_iter().chain(told).collect();
+    let another = |told: Vec<Followed>| after([StreamReplaced, Stream(8)].into_iter().chain(told).collect());
     check(after(vec![StreamReplaced]), (true, None, 2));
     check(after(vec![StreamReplaced, a(1)]), (true, None, 2));
     // An empty or half rebuilt stream, which has no watermark, must not empty the catalog.
     check(after(vec![StreamReplaced, CaughtUp]), (true, None, 2));
-    check(after(vec![StreamReplaced, a(1), CaughtUp, Watermark(3)]), (true, Some(3), 1));
-    check(after(vec![StreamReplaced, a(1), Watermark(3), CaughtUp]), (true, Some(3), 1));
-    check(after(vec![StreamReplaced, CaughtUp, a(1), Watermark(3), b(2)]), (true, Some(3), 2));
-    check(after(vec![StreamReplaced, StreamReplaced, CaughtUp, Watermark(3)]), (true, Some(3), 0));
+    check(another(vec![a(1), CaughtUp, Watermark(3)]), (true, Some(3), 1));
+    check(another(vec![a(1), Watermark(3), CaughtUp]), (true, Some(3), 1));
+    check(another(vec![CaughtUp, a(1), Watermark(3), b(2)]), (true, Some(3), 2));
+    check(another(vec![StreamReplaced, Stream(9), CaughtUp, Watermark(3)]), (true, Some(3), 0));
     check(after(vec![CaughtUp]), (true, Some(5), 2));
+}
+
+#[test]
+fn an_older_state_of_the_stream_takes_nothing_by_the_watermark_that_it_had() {
+    let known = || vec![Stream(7), a(1), b(2), CaughtUp, Watermark(5)];
+    let after = |stream: i64, told: Vec<Followed>| {
+        known().into_iter().chain([StreamReplaced, Stream(stream)]).chain(told).collect()
+    };
+    // The broker's directory was rolled back: the stream itself, or one that was there before it.
+    for stream in [7, 6] {
+        check(after(stream, vec![a(1), Watermark(3), CaughtUp]), (true, None, 2));
+        check(after(stream, vec![a(1), Watermark(3), CaughtUp, b(2), Watermark(5)]), (true, Some(5), 2));
+        check(after(stream, vec![a(1), Watermark(3), CaughtUp, Watermark(4)]), (true, Some(4), 1));
+        // It was published again before this reader came back to it.
+        check(after(stream, vec![a(1), Watermark(5), CaughtUp]), (true, Some(5), 1));
+    }
+    check(after(8, vec![a(1), Watermark(3), CaughtUp]), (true, Some(3), 1));
 }
