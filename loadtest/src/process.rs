@@ -67,9 +67,7 @@ impl Process {
     /// Starts a process; [`Process::ready`] waits for it.
     pub fn start(launch: &Launch, role: Role, number: usize) -> Result<Process, Error> {
         let log = launch.logs.join(format!("{}-{number}.log", role.name()));
-        let address = || Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string());
-        let http = address().map_err(Error::io("find a free port for", &log))?;
-        let grpc = address().map_err(Error::io("find a free port for", &log))?;
+        let (http, grpc) = two_addresses().map_err(Error::io("find free ports for", &log))?;
         let file = File::options().create(true).append(true).open(&log).map_err(Error::io("write", &log))?;
         let mut command = Command::new(&launch.program);
         // Settings of whoever runs this are not the installation's.
@@ -185,6 +183,13 @@ impl Drop for Process {
         // It may have ended, and been waited for, already.
         drop(self.kill());
     }
+}
+
+/// Addresses of two free ports: both are held until both are found, so that they differ.
+fn two_addresses() -> std::io::Result<(String, String)> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    let (first, second) = (listen()?, listen()?);
+    Ok((first.local_addr()?.to_string(), second.local_addr()?.to_string()))
 }
 
 /// The last lines of a log.

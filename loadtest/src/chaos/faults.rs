@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long the streams may take to stand again after a broker has forgotten them.
 const STREAMS_LIMIT: Duration = Duration::from_secs(60);
+/// Of a hundred other faults, so many come with the kill of a role besides.
+const KILLS: u8 = 60;
 /// How long a gap may take to be reported.
 const GAP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -42,8 +44,8 @@ pub(crate) enum Fault {
 
 /// Each fault, its name in reports, and how often it comes among the others.
 const FAULTS: [(Fault, &str, usize); 18] = [
-    (Fault::KillRole, "a role killed (SIGKILL)", 40),
-    (Fault::StopRole, "a role stopped and continued (SIGSTOP, 1 to 9 s)", 8),
+    (Fault::KillRole, "killed (SIGKILL)", 20),
+    (Fault::StopRole, "stopped and continued (SIGSTOP, 1 to 9 s)", 10),
     (Fault::KillBroker, "nats-server killed", 5),
     (Fault::StopBroker, "nats-server stopped and continued", 2),
     (Fault::KillDatabase, "PostgreSQL killed", 5),
@@ -65,7 +67,8 @@ const FAULTS: [(Fault, &str, usize); 18] = [
 /// What was done.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
-    pub times: BTreeMap<Fault, usize>,
+    /// How often each fault happened, and to which role.
+    pub times: BTreeMap<(Fault, Option<Role>), usize>,
     /// Processes that were killed, servers among them.
     pub kills: usize,
     /// Times at which a broker forgot events.
@@ -78,10 +81,16 @@ pub(crate) struct Done {
 impl Done {
     /// A row a fault: its name, and how often it happened.
     pub fn rows(&self) -> Vec<Vec<String>> {
-        let row = |(fault, name, _): &(Fault, &str, usize)| {
-            vec![(*name).to_owned(), self.times.get(fault).copied().unwrap_or(0).to_string()]
-        };
-        FAULTS.iter().map(row).collect()
+        let times = |fault: Fault, role: Option<Role>| self.times.get(&(fault, role)).copied().unwrap_or(0).to_string();
+        let rows = FAULTS.iter().flat_map(|(fault, name, _)| match fault {
+            Fault::KillRole | Fault::StopRole => {
+                let row =
+                    |(role, _): (Role, usize)| vec![format!("a {} {name}", role.name()), times(*fault, Some(role))];
+                ROLES.map(row).to_vec()
+            }
+            _ => vec![vec![(*name).to_owned(), times(*fault, None)]],
+        });
+        rows.collect()
     }
 }
 
@@ -98,14 +107,22 @@ impl Tormentor<'_> {
     pub async fn torment(&mut self, until: Instant, watched: &watch::Sender<String>) -> Result<(), Error> {
         self.done.without_disks = !self.site.has_disks();
         while Instant::now() < until {
+            if self.random.percent(KILLS) {
+                self.suffer(Fault::KillRole).await?;
+            }
             let fault = self.draw();
-            eprintln!("fault: {fault:?}");
-            self.commit(fault).await?;
-            *self.done.times.entry(fault).or_default() += 1;
+            self.suffer(fault).await?;
             self.done.violations.extend(self.site.ended()?);
             watched.send_replace(self.site.readers().first().cloned().unwrap_or_default());
             sleep(Duration::from_millis(200 + self.random.below(1300) as u64)).await;
         }
+        Ok(())
+    }
+
+    async fn suffer(&mut self, fault: Fault) -> Result<(), Error> {
+        let role = self.commit(fault).await?;
+        *self.done.times.entry((fault, role)).or_default() += 1;
+        eprintln!("fault: {fault:?}{}", role.map_or_else(String::new, |role| format!(" {}", role.name())));
         Ok(())
     }
 
@@ -122,55 +139,54 @@ impl Tormentor<'_> {
         Fault::KillRole
     }
 
-    async fn commit(&mut self, fault: Fault) -> Result<(), Error> {
+    /// Does it; gives the role that suffered.
+    async fn commit(&mut self, fault: Fault) -> Result<Option<Role>, Error> {
         let side = self.random.below(2);
         let server = if self.random.percent(50) { Server::Broker } else { Server::Database };
         match fault {
             Fault::KillRole => {
                 let (role, number) = self.one_of_the_roles();
                 self.done.kills += 1;
-                self.site.replace(role, number)
+                self.site.replace(role, number)?;
+                return Ok(Some(role));
             }
             Fault::StopRole => {
                 let (role, number) = self.one_of_the_roles();
                 self.site.signal(role, number, Signal::Stop)?;
                 self.wait(1000, 9000).await;
-                self.site.signal(role, number, Signal::Continue)
+                self.site.signal(role, number, Signal::Continue)?;
+                return Ok(Some(role));
             }
-            Fault::KillBroker => self.kill(Server::Broker).await,
-            Fault::KillDatabase => self.kill(Server::Database).await,
-            Fault::StopBroker => self.stop(Server::Broker).await,
-            Fault::StopDatabase => self.stop(Server::Database).await,
-            Fault::Cut => {
-                self.site.cut(side, server);
-                Ok(())
-            }
+            Fault::KillBroker => self.kill(Server::Broker).await?,
+            Fault::KillDatabase => self.kill(Server::Database).await?,
+            Fault::StopBroker => self.stop(Server::Broker).await?,
+            Fault::StopDatabase => self.stop(Server::Database).await?,
+            Fault::Cut => self.site.cut(side, server),
             Fault::Delay => {
                 let delay = Duration::from_millis(50 + self.random.below(350) as u64);
                 self.site.set(side, server, Mode::Delay(delay));
                 self.wait(1000, 6000).await;
                 self.site.set(side, server, Mode::Pass);
-                Ok(())
             }
             Fault::Swallow => {
                 self.site.set(side, server, Mode::Swallow);
                 self.wait(1000, 12_000).await;
                 self.site.set(side, server, Mode::Pass);
-                Ok(())
             }
-            Fault::DeleteConsumer => self.delete_consumer().await,
-            Fault::DeleteStitchStream => self.delete_stream(&self.site.bus.names().stitch_stream()).await,
-            Fault::DeleteEntityStream => self.delete_stream(&self.site.bus.names().entities_stream()).await,
-            Fault::DeleteEventStream => self.delete_events().await,
+            Fault::DeleteConsumer => self.delete_consumer().await?,
+            Fault::DeleteStitchStream => self.delete_stream(&self.site.bus.names().stitch_stream()).await?,
+            Fault::DeleteEntityStream => self.delete_stream(&self.site.bus.names().entities_stream()).await?,
+            Fault::DeleteEventStream => self.delete_events().await?,
             Fault::CopyBroker => {
                 self.done.kills += 1;
-                self.site.copy_streams().await
+                self.site.copy_streams().await?;
             }
-            Fault::GoBack => self.forget(true).await,
-            Fault::Wipe => self.forget(false).await,
-            Fault::FillBroker => self.fill(Server::Broker).await,
-            Fault::FillDatabase => self.fill(Server::Database).await,
+            Fault::GoBack => self.forget(true).await?,
+            Fault::Wipe => self.forget(false).await?,
+            Fault::FillBroker => self.fill(Server::Broker).await?,
+            Fault::FillDatabase => self.fill(Server::Database).await?,
         }
+        Ok(None)
     }
 
     fn one_of_the_roles(&mut self) -> (Role, usize) {
@@ -251,6 +267,7 @@ impl Tormentor<'_> {
             }
             sleep(Duration::from_millis(500)).await;
         }
+        self.site.discard_snapshots()?;
         self.providers.resynchronize().await;
         Ok(())
     }

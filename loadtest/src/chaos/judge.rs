@@ -29,7 +29,12 @@ pub(crate) async fn rest(site: &mut Site) -> Result<Result<f64, String>, Error> 
         }
         let reader = site.readers().first().cloned().unwrap_or_default();
         let (_, status) = site.ask(&reader, &["status"])?;
+        let (_, snapshots) = site.ask(&reader, &["snapshots"])?;
+        let is_open = |snapshot: &&Value| snapshot["state"] == "open" || snapshot["state"] == "sweeping";
         match status.first().map(unrest) {
+            Some(None) if snapshots.iter().any(|snapshot| is_open(&snapshot)) => {
+                (calm, last) = (0, "a snapshot is not swept".to_owned());
+            }
             Some(None) => calm += 1,
             Some(Some(what)) => (calm, last) = (0, what),
             None => (calm, last) = (0, "the status cannot be had".to_owned()),
@@ -133,7 +138,7 @@ fn dead_letters(site: &Site, accepted: &[Accepted]) -> Result<Vec<String>, Error
         return Ok(vec![format!("dead-letters ended with {code}")]);
     }
     let payloads: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["payload"].as_str()).collect();
-    let poison = accepted.iter().filter(|accepted| accepted.event.entity_ref.is_none());
+    let poison = accepted.iter().filter(|accepted| accepted.event.is_poison());
     let missing = poison.filter(|accepted| !payloads.contains(&*String::from_utf8_lossy(&accepted.event.payload)));
     let mut violations: Vec<String> = missing
         .map(|accepted| format!("event {} could be no claim and is not among the dead letters", accepted.sequence))

@@ -108,6 +108,9 @@ impl Chaos {
         report.figure("kills", done.kills as f64, "");
         report.figure("events_accepted", tally.accepted as f64, "");
         report.figure("events_repeated_under_another_id", tally.repeated as f64, "");
+        report.figure("events_that_overtook_others", tally.overtaken as f64, "");
+        report.figure("snapshots_ended", tally.snapshots as f64, "");
+        report.figure("publishes_repeated_under_their_id", tally.same_id as f64, "");
         report.figure("publishes_retried_under_their_id", tally.retried as f64, "");
         report.figure("publishes_given_up", tally.given_up as f64, "");
         report.figure("poison_events", tally.poison as f64, "");

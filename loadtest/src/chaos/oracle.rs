@@ -27,9 +27,21 @@ struct Entity {
 pub(crate) fn evaluate(events: &[Accepted]) -> Catalog {
     let model = Model::builtin();
     let mut entities: BTreeMap<String, Entity> = BTreeMap::new();
-    for Accepted { sequence, event, .. } in events {
+    for step in steps(events) {
+        let revision = |sequence: u64| i64::try_from(sequence).unwrap_or(i64::MAX);
+        let Accepted { sequence, event, .. } = match step {
+            Step::Event(accepted) => accepted,
+            Step::Sweep(Swept { provider, begun, ended }) => {
+                let source = format!("provider:{provider}");
+                let sweep = |entity: &mut Entity| {
+                    entity.claims.sweep(&source, revision(begun), revision(ended));
+                };
+                entities.values_mut().for_each(sweep);
+                continue;
+            }
+        };
+        let revision = revision(*sequence);
         let Some(entity_ref) = &event.entity_ref else { continue };
-        let revision = i64::try_from(*sequence).unwrap_or(i64::MAX);
         let entity = entities.entry(entity_ref.clone()).or_default();
         let operation = match event.operation {
             "delete" => Operation::Withdrawal,
@@ -51,6 +63,37 @@ pub(crate) fn evaluate(events: &[Accepted]) -> Catalog {
         entity.claims.insert(&format!("provider:{}", event.provider), Head { revision, operation }, 0);
     }
     show(&entities)
+}
+
+/// A snapshot all of whose parts were accepted: where it begins and ends.
+struct Swept {
+    provider: &'static str,
+    begun: u64,
+    ended: u64,
+}
+
+/// What happens, one after the other.
+enum Step<'a> {
+    Event(&'a Accepted),
+    /// Directly after the snapshot's last event.
+    Sweep(Swept),
+}
+
+fn steps(events: &[Accepted]) -> Vec<Step<'_>> {
+    let mut snapshots: BTreeMap<&str, (Swept, usize, usize)> = BTreeMap::new();
+    for Accepted { sequence, event, .. } in events {
+        let Some(snapshot) = &event.snapshot else { continue };
+        let first = || (Swept { provider: event.provider, begun: *sequence, ended: *sequence }, 0, snapshot.parts + 1);
+        let (swept, found, _) = snapshots.entry(&snapshot.id).or_insert_with(first);
+        swept.ended = *sequence;
+        *found += 1;
+    }
+    let complete = snapshots.into_values().filter(|(_, found, expected)| found == expected);
+    let sweeps = complete.map(|(swept, ..)| (swept.ended, 1, Step::Sweep(swept)));
+    let mut steps: Vec<(u64, u8, Step<'_>)> =
+        events.iter().map(|event| (event.sequence, 0, Step::Event(event))).chain(sweeps).collect();
+    steps.sort_by_key(|(sequence, kind, _)| (*sequence, *kind));
+    steps.into_iter().map(|(_, _, step)| step).collect()
 }
 
 fn show(entities: &BTreeMap<String, Entity>) -> Catalog {
@@ -100,7 +143,15 @@ struct Said {
 /// Refs and relations by rules written down a second time: nothing is shared with the catalog's own functions.
 pub(crate) fn refs_and_relations(events: &[Accepted]) -> BTreeMap<String, Relations> {
     let mut claims: BTreeMap<&str, BTreeMap<&str, Said>> = BTreeMap::new();
-    for Accepted { sequence, event, .. } in events {
+    for step in steps(events) {
+        let Accepted { sequence, event, .. } = match step {
+            Step::Event(accepted) => accepted,
+            Step::Sweep(swept) => {
+                let stays = |provider: &str, said: &Said| provider != swept.provider || said.at >= swept.begun;
+                claims.values_mut().for_each(|of_ref| of_ref.retain(|provider, said| stays(provider, said)));
+                continue;
+            }
+        };
         let Some(entity_ref) = &event.entity_ref else { continue };
         let of_ref = claims.entry(entity_ref).or_default();
         match event.operation {
@@ -160,7 +211,7 @@ fn winner<'a>(of_ref: &'a BTreeMap<&str, Said>) -> Option<&'a Said> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chaos::provider::Event;
+    use crate::chaos::provider::{Event, Snapshot};
     use std::sync::Arc;
 
     fn accepted(sequence: u64, provider: &'static str, operation: &'static str, key: Option<&str>) -> Accepted {
@@ -173,9 +224,18 @@ mod tests {
             operation,
             entity_ref: Some(entity_ref.into()),
             key: key.map(str::to_owned),
+            snapshot: None,
             payload: Arc::new(payload.to_string().into_bytes()),
         };
         Accepted { epoch: 0, sequence, event }
+    }
+
+    fn of_snapshot(mut accepted: Accepted, id: &str, parts: usize) -> Accepted {
+        accepted.event.snapshot = Some(Snapshot { id: id.into(), parts, epoch: 0 });
+        if accepted.event.operation == "snapshot" {
+            accepted.event.entity_ref = None;
+        }
+        accepted
     }
 
     fn check(events: &[Accepted], title: Option<&str>, relations: usize) {
@@ -196,6 +256,17 @@ mod tests {
         check(&[a(1, "upsert", Some("k")), b(2, "upsert", None), group.clone()], Some("chaos-a"), 2);
         check(&[a(1, "upsert", Some("k")), b(2, "upsert", Some("k"))], Some("chaos-b"), 1);
         check(&[a(1, "upsert", Some("k")), b(2, "upsert", None), a(3, "delete", None)], Some("chaos-b"), 1);
-        check(&[a(1, "upsert", None), a(2, "delete", None), group], None, 0);
+        check(&[a(1, "upsert", None), a(2, "delete", None), group.clone()], None, 0);
+        // Snapshots: one that leaves it out, one that names it last, one that began before it was claimed, one that is not complete.
+        let end = |sequence, parts| of_snapshot(a(sequence, "snapshot", None), "s", parts);
+        let part = |sequence| of_snapshot(a(sequence, "import", Some("k")), "s", 1);
+        check(&[a(1, "upsert", None), b(2, "upsert", None), b(3, "delete", None), end(4, 0)], None, 0);
+        check(
+            &[a(1, "upsert", Some("k")), b(2, "upsert", Some("j")), end(3, 1), part(4), group.clone()],
+            Some("chaos-a"),
+            2,
+        );
+        check(&[end(1, 1), a(2, "upsert", None), part(3)], Some("chaos-a"), 1);
+        check(&[a(1, "upsert", None), end(2, 1)], Some("chaos-a"), 1);
     }
 }

@@ -19,6 +19,10 @@ const ROUND: usize = 24;
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Names of entities of each kind.
 const NAMES: usize = 120;
+/// Of a hundred rounds, so many hold a snapshot.
+const SNAPSHOTS: u8 = 6;
+/// Of a hundred entities that a provider claims, so many are in its next snapshot.
+const KEPT: u8 = 80;
 
 /// An event that a broker acknowledged.
 #[derive(Clone, Debug)]
@@ -34,10 +38,29 @@ pub(crate) struct Accepted {
 pub(crate) struct Event {
     pub provider: &'static str,
     pub operation: &'static str,
-    /// The ref that it is about; none: it can be no claim, and has to be a dead letter.
+    /// The ref that it is about; none: it ends a snapshot, or can be no claim.
     pub entity_ref: Option<String>,
     pub key: Option<String>,
+    /// The snapshot that it is part of, or ends.
+    pub snapshot: Option<Snapshot>,
     pub payload: Arc<Vec<u8>>,
+}
+
+/// Everything that a provider has, at once.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Snapshot {
+    pub id: Arc<str>,
+    /// Upserts and imports of it.
+    pub parts: usize,
+    /// In which of the broker's lives it was begun: it is not gone on with in another.
+    pub epoch: u64,
+}
+
+impl Event {
+    /// It can be no claim, and has to be a dead letter.
+    pub fn is_poison(&self) -> bool {
+        self.entity_ref.is_none() && self.snapshot.is_none()
+    }
 }
 
 /// What happened to publishing.
@@ -47,6 +70,11 @@ pub(crate) struct Tally {
     /// Of these, second events of the same content.
     pub repeated: u64,
     pub poison: u64,
+    /// Of these, events that stand before others that were published earlier.
+    pub overtaken: u64,
+    pub snapshots: u64,
+    /// Publishes repeated under the same id after they were confirmed.
+    pub same_id: u64,
     /// Publishes that were not confirmed at first and tried again under the same id.
     pub retried: u64,
     /// Publishes given up; they count as uncertain.
@@ -56,8 +84,12 @@ pub(crate) struct Tally {
 #[derive(Default)]
 struct Ledger {
     accepted: Vec<Accepted>,
-    /// Refs of which something was published in the present epoch whose fate is not known.
+    /// Something was published in the present epoch whose fate is not known,
+    is_uncertain: bool,
+    /// of these refs.
     uncertain: BTreeSet<String>,
+    /// The highest number of a publish, and its sequence, in the present epoch.
+    furthest: (u64, u64, u64),
     /// What each provider claims now, by ref.
     intents: BTreeMap<(String, &'static str), Event>,
     tally: Tally,
@@ -122,7 +154,11 @@ impl Providers {
         let mut random = Random::new(seed ^ 0x0077_6f72_6b6c_6f61);
         let mut step = 0;
         while !self.is_ended.load(Ordering::SeqCst) {
-            let events: Vec<Event> = (0..ROUND).map(|_| self.invent(&mut random, &mut step)).collect();
+            let mut events: Vec<Event> = (0..ROUND).map(|_| self.invent(&mut random, &mut step)).collect();
+            if random.percent(SNAPSHOTS) {
+                events.extend(self.snapshot(&mut random, step));
+                random.shuffle(&mut events);
+            }
             let repeats: Vec<bool> = events.iter().map(|_| random.percent(8)).collect();
             let rounds =
                 events.into_iter().zip(repeats).map(|(event, repeat)| self.clone().publish_maybe_twice(event, repeat));
@@ -137,6 +173,7 @@ impl Providers {
         loop {
             let (refs, intents) = {
                 let mut ledger = self.lock();
+                ledger.is_uncertain = false;
                 let uncertain = std::mem::take(&mut ledger.uncertain);
                 let told = ledger.accepted.iter().filter_map(|accepted| accepted.event.entity_ref.clone());
                 (told.chain(uncertain).collect::<BTreeSet<String>>(), ledger.intents.clone())
@@ -145,7 +182,7 @@ impl Providers {
             let withdrawals: Vec<Event> = refs.iter().flat_map(withdraw).collect();
             futures::future::join_all(withdrawals.into_iter().map(|event| self.clone().publish(event))).await;
             futures::future::join_all(intents.into_values().map(|event| self.clone().publish(event))).await;
-            if self.lock().uncertain.is_empty() {
+            if !self.has_uncertain() {
                 return;
             }
         }
@@ -153,12 +190,12 @@ impl Providers {
 
     /// Whether something was published whose fate is not known.
     pub fn has_uncertain(&self) -> bool {
-        !self.lock().uncertain.is_empty()
+        self.lock().is_uncertain
     }
 
     async fn publish_maybe_twice(self, event: Event, again: bool) {
         self.clone().publish(event.clone()).await;
-        if again && event.entity_ref.is_some() {
+        if again && event.entity_ref.is_some() && event.snapshot.is_none() {
             self.lock().tally.repeated += 1;
             self.publish(event).await;
         }
@@ -167,19 +204,34 @@ impl Providers {
     /// Publishes one event until its fate is known.
     async fn publish(self, event: Event) {
         let Ok(_flight) = self.flights.acquire().await else { return };
-        let id = format!("{}-{}", self.run, self.ids.fetch_add(1, Ordering::Relaxed));
+        let number = self.ids.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{}-{number}", self.run);
         let subject = self.bus.names().event(event.provider, event.operation);
         let record = Record::new(subject, event.payload.as_ref().clone()).with_id(&id);
         let record = match &event.key {
             Some(key) => record.with_header(bus::header::LOCATION_KEY, key),
             None => record,
         };
+        let record = match &event.snapshot {
+            Some(snapshot) if event.entity_ref.is_some() => record.with_header(bus::header::SNAPSHOT, &snapshot.id),
+            _ => record,
+        };
         let epoch = self.epoch.load(Ordering::SeqCst);
+        if event.snapshot.as_ref().is_some_and(|snapshot| snapshot.epoch != epoch) {
+            return;
+        }
+        // Later ones overtake it.
+        if number.is_multiple_of(5) {
+            tokio::time::sleep(Duration::from_millis(number * 7919 % 50)).await;
+        }
         let started = std::time::Instant::now();
         let mut is_first = true;
         loop {
             match bus::publish(&self.bus, &record).await {
-                Ok(published) => return self.note(epoch, published.sequence, event),
+                Ok(published) => {
+                    self.note((epoch, number, published.sequence), event);
+                    return self.repeat(&record, number).await;
+                }
                 Err(_) if started.elapsed() < PATIENCE => {
                     if std::mem::take(&mut is_first) {
                         self.lock().tally.retried += 1;
@@ -189,6 +241,7 @@ impl Providers {
                 Err(_) => {
                     let mut ledger = self.lock();
                     ledger.tally.given_up += 1;
+                    ledger.is_uncertain = true;
                     ledger.uncertain.extend(event.entity_ref);
                     return;
                 }
@@ -196,17 +249,65 @@ impl Providers {
         }
     }
 
-    fn note(&self, began: u64, sequence: u64, event: Event) {
+    /// Now and then the same publish once more, under its id: the broker drops it.
+    async fn repeat(&self, record: &Record, number: u64) {
+        if number.is_multiple_of(25) && bus::publish(&self.bus, record).await.is_ok_and(|published| published.duplicate)
+        {
+            self.lock().tally.same_id += 1;
+        }
+    }
+
+    fn note(&self, (began, number, sequence): (u64, u64, u64), event: Event) {
         let mut ledger = self.lock();
         ledger.tally.accepted += 1;
-        ledger.tally.poison += u64::from(event.entity_ref.is_none());
+        ledger.tally.poison += u64::from(event.is_poison());
+        ledger.tally.snapshots += u64::from(event.operation == "snapshot");
         let epoch = self.epoch.load(Ordering::SeqCst);
         if epoch != began {
             // It may stand in the broker that was, or in the one that is.
+            ledger.is_uncertain = true;
             ledger.uncertain.extend(event.entity_ref);
             return;
         }
+        let (known, furthest, highest) = ledger.furthest;
+        if known == epoch && (number < furthest) != (sequence < highest) {
+            ledger.tally.overtaken += 1;
+        }
+        if known != epoch || sequence > highest {
+            ledger.furthest = (epoch, number, sequence);
+        }
         ledger.accepted.push(Accepted { epoch, sequence, event });
+    }
+
+    /// A provider says everything that it has, but for some: parts, and the event that ends it, in any order.
+    fn snapshot(&self, random: &mut Random, step: u64) -> Vec<Event> {
+        let provider = *random.one_of(&PROVIDERS);
+        let epoch = self.epoch.load(Ordering::SeqCst);
+        let mut ledger = self.lock();
+        let claimed: Vec<(String, Event)> = ledger
+            .intents
+            .iter()
+            .filter(|((_, by), _)| *by == provider)
+            .map(|((to, _), event)| (to.clone(), event.clone()))
+            .collect();
+        let (kept, left): (Vec<_>, Vec<_>) = claimed.into_iter().partition(|_| random.percent(KEPT));
+        for (entity_ref, _) in left {
+            ledger.intents.remove(&(entity_ref, provider));
+        }
+        let snapshot = Snapshot { id: format!("{}-{epoch}-{step}", self.run).into(), parts: kept.len(), epoch };
+        let part = |(_, event): (_, Event)| Event { operation: "import", snapshot: Some(snapshot.clone()), ..event };
+        let mut events: Vec<Event> = kept.into_iter().map(part).collect();
+        let payload = json!({"snapshot": &*snapshot.id, "count": snapshot.parts}).to_string().into_bytes();
+        let end = Event {
+            provider,
+            operation: "snapshot",
+            entity_ref: None,
+            key: None,
+            snapshot: Some(snapshot),
+            payload: Arc::new(payload),
+        };
+        events.push(end);
+        events
     }
 
     fn invent(&self, random: &mut Random, step: &mut u64) -> Event {
@@ -224,7 +325,7 @@ impl Providers {
                 let key = random.percent(30).then(|| format!("key-{}", random.below(3)));
                 let operation = if what < 60 { "upsert" } else { "import" };
                 let payload = Arc::new(entity.to_string().into_bytes());
-                Event { provider, operation, entity_ref: Some(entity_ref.clone()), key, payload }
+                Event { provider, operation, entity_ref: Some(entity_ref.clone()), key, snapshot: None, payload }
             }
         };
         let mut ledger = self.lock();
@@ -239,7 +340,7 @@ impl Providers {
 
 fn withdrawal(provider: &'static str, entity_ref: &str) -> Event {
     let payload = Arc::new(json!({ "entityRef": entity_ref }).to_string().into_bytes());
-    Event { provider, operation: "delete", entity_ref: Some(entity_ref.to_owned()), key: None, payload }
+    Event { provider, operation: "delete", entity_ref: Some(entity_ref.to_owned()), key: None, snapshot: None, payload }
 }
 
 /// Components, groups, resources and systems that name each other; one in twelve breaks a rule.
@@ -273,5 +374,5 @@ fn poison(random: &mut Random, provider: &'static str, step: u64) -> Event {
         30..39 => ("delete", format!("{{\"poison\": {step}}}")),
         _ => ("import", json!({"poison": step, "large": "x".repeat(600 * 1024)}).to_string()),
     };
-    Event { provider, operation, entity_ref: None, key: None, payload: Arc::new(payload.into_bytes()) }
+    Event { provider, operation, entity_ref: None, key: None, snapshot: None, payload: Arc::new(payload.into_bytes()) }
 }

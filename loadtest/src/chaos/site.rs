@@ -285,6 +285,18 @@ impl Site {
         Ok((output.status.code().unwrap_or(-1), values))
     }
 
+    /// What an operator does after a broker has forgotten events: snapshots whose parts may be lost withdraw nothing.
+    pub fn discard_snapshots(&self) -> Result<(), Error> {
+        let reader = self.readers().first().cloned().unwrap_or_default();
+        let (_, snapshots) = self.ask(&reader, &["snapshots"])?;
+        for snapshot in snapshots.iter().filter(|snapshot| snapshot["state"] == "open") {
+            let text = |name: &str| snapshot[name].as_str().unwrap_or_default().to_owned();
+            // One that was decided meanwhile is left as it is.
+            self.ask(&reader, &["snapshots", "discard", &text("snapshot"), "--provider", &text("provider")])?;
+        }
+        Ok(())
+    }
+
     /// Stops everything.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.bus.close().await;
@@ -320,6 +332,9 @@ impl Side {
             ("CALLBOARD_INSTALLATION".to_owned(), "catalog".to_owned()),
             ("CALLBOARD_ACK_WAIT".to_owned(), "4s".to_owned()),
             ("CALLBOARD_CHECK_EVERY".to_owned(), "2s".to_owned()),
+            // Snapshots leave out what they like; one that lost its end is given up in time.
+            ("CALLBOARD_SNAPSHOT_MAX_REMOVAL".to_owned(), "100".to_owned()),
+            ("CALLBOARD_SNAPSHOT_TIMEOUT".to_owned(), "90s".to_owned()),
             // Both fit into the small disk, beside the dead letters.
             ("CALLBOARD_EVENTS_MAX_BYTES".to_owned(), "134217728".to_owned()),
             ("CALLBOARD_STITCH_MAX_BYTES".to_owned(), "67108864".to_owned()),
