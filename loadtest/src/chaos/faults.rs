@@ -79,6 +79,16 @@ pub(crate) struct Done {
 }
 
 impl Done {
+    /// Adds what was done in another run.
+    pub fn add(&mut self, other: Done) {
+        for (fault, times) in other.times {
+            *self.times.entry(fault).or_default() += times;
+        }
+        self.kills += other.kills;
+        self.forgotten += other.forgotten;
+        self.without_disks |= other.without_disks;
+    }
+
     /// A row a fault: its name, and how often it happened.
     pub fn rows(&self) -> Vec<Vec<String>> {
         let times = |fault: Fault, role: Option<Role>| self.times.get(&(fault, role)).copied().unwrap_or(0).to_string();

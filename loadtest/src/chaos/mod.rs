@@ -18,6 +18,7 @@ use faults::{Done, Tormentor};
 use provider::{Providers, Tally};
 pub(crate) use recovery::Recovery;
 use site::Site;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -33,52 +34,68 @@ pub(crate) struct Chaos {
     /// Which faults, when, and what the providers do
     #[arg(long, default_value = "1")]
     seed: u64,
+    /// Runs one after the other, each with an installation of its own and the next seed; their sum is reported
+    #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
     #[command(flatten)]
     started: Started,
 }
 
-/// What came of it.
+/// What came of it: of one run, or of several together.
+#[derive(Default)]
 struct Outcome {
     done: Done,
-    tally: Tally,
     violations: Vec<String>,
-    entities: usize,
+    /// Sums.
+    counts: BTreeMap<&'static str, f64>,
     seconds_to_rest: f64,
-    counted: Report,
+}
+
+impl Outcome {
+    fn add(&mut self, other: Outcome) {
+        self.done.add(other.done);
+        self.violations.extend(other.violations);
+        for (name, count) in other.counts {
+            *self.counts.entry(name).or_default() += count;
+        }
+        self.seconds_to_rest = self.seconds_to_rest.max(other.seconds_to_rest);
+    }
 }
 
 impl Chaos {
     /// For so many minutes, by this seed.
     pub fn new(minutes: f64, seed: u64, started: Started) -> Chaos {
-        Chaos { minutes, seed, started }
+        Chaos { minutes, seed, runs: 1, started }
     }
 
     /// What was violated.
     pub async fn violations(&self) -> Result<Vec<String>, Error> {
-        Ok(self.suffer().await?.violations)
+        Ok(self.suffer(self.seed).await?.violations)
     }
 
-    /// Torments an installation, and tells what happened.
+    /// Torments an installation, or one after the other, and tells what happened.
     pub async fn run(&self) -> Result<Report, Error> {
-        eprintln!("seed {}", self.seed);
-        let outcome = self.suffer().await?;
-        let mut report = self.report(outcome.counted, &outcome.done, outcome.tally, &outcome.violations);
-        report.figure("entities", outcome.entities as f64, "");
-        report.figure("seconds_to_rest", outcome.seconds_to_rest, "s");
-        Ok(report)
+        let mut all = Outcome::default();
+        for run in 0..self.runs {
+            let seed = self.seed + u64::from(run);
+            eprintln!("seed {seed}");
+            all.add(self.suffer(seed).await?);
+            eprintln!("{} violations after {} of {} runs", all.violations.len(), run + 1, self.runs);
+        }
+        Ok(self.report(&all))
     }
 
     /// Starts an installation, torments it, lets it come to rest, and judges.
-    async fn suffer(&self) -> Result<Outcome, Error> {
+    async fn suffer(&self, seed: u64) -> Result<Outcome, Error> {
         let mut site = Site::start(&self.started).await?;
-        let providers = Providers::new(site.bus.clone(), self.seed);
-        let working = tokio::spawn(providers.clone().work(self.seed));
+        let providers = Providers::new(site.bus.clone(), seed);
+        let working = tokio::spawn(providers.clone().work(seed));
         let first_reader = |site: &Site| site.readers().first().cloned().unwrap_or_default();
         let (address, reader) = watch::channel(first_reader(&site));
         let seen = Arc::new(Mutex::new(Seen::default()));
         let watching = tokio::spawn(watcher::run(reader, Arc::clone(&seen)));
         let until = Instant::now() + Duration::from_secs_f64(self.minutes * 60.0);
-        let random = Random::new(self.seed);
+        let random = Random::new(seed);
         let mut tormentor = Tormentor { site: &mut site, providers: &providers, random, done: Done::default() };
         tormentor.torment(until, &address).await?;
         let done = tormentor.done;
@@ -95,39 +112,56 @@ impl Chaos {
         let accepted = providers.accepted();
         violations.extend(judge::judge(&site, &accepted, &seen).await?);
         watching.abort();
-        let title = format!("chaos: {} minutes of faults while providers go on (seed {})", self.minutes, self.seed);
-        let mut counted = Report::new(title);
-        count(&mut counted, &site, &seen).await;
-        site.stop().await?;
-        let (tally, entities) = (providers.tally(), oracle::evaluate(&accepted).len());
-        Ok(Outcome { done, tally, violations, entities, seconds_to_rest: rest.unwrap_or(f64::NAN), counted })
+        let mut counts = BTreeMap::new();
+        count(&mut counts, &site, &seen).await;
+        tell(&mut counts, providers.tally());
+        // One that does not end on SIGTERM is a violation like any other.
+        violations.extend(site.stop().await.err().map(|error| error.to_string()));
+        Ok(Outcome { done, violations, counts, seconds_to_rest: rest.unwrap_or(f64::NAN) })
     }
 
-    fn report(&self, mut report: Report, done: &Done, tally: Tally, violations: &[String]) -> Report {
-        report.table(&["fault", "times"], done.rows());
-        report.figure("kills", done.kills as f64, "");
-        report.figure("events_accepted", tally.accepted as f64, "");
-        report.figure("events_repeated_under_another_id", tally.repeated as f64, "");
-        report.figure("events_that_overtook_others", tally.overtaken as f64, "");
-        report.figure("snapshots_ended", tally.snapshots as f64, "");
-        report.figure("publishes_repeated_under_their_id", tally.same_id as f64, "");
-        report.figure("publishes_retried_under_their_id", tally.retried as f64, "");
-        report.figure("publishes_given_up", tally.given_up as f64, "");
-        report.figure("poison_events", tally.poison as f64, "");
-        report.figure("times_events_were_forgotten", done.forgotten as f64, "");
-        if done.without_disks {
+    fn report(&self, outcome: &Outcome) -> Report {
+        let title = format!(
+            "chaos: {} x {} minutes of faults while providers go on (seed {})",
+            self.runs, self.minutes, self.seed
+        );
+        let mut report = Report::new(title);
+        report.table(&["fault", "times"], outcome.done.rows());
+        report.figure("hours", f64::from(self.runs) * self.minutes / 60.0, "h");
+        report.figure("kills", outcome.done.kills as f64, "");
+        report.figure("times_events_were_forgotten", outcome.done.forgotten as f64, "");
+        for (name, count) in &outcome.counts {
+            report.figure(*name, *count, "");
+        }
+        report.figure("seconds_to_rest_at_most", outcome.seconds_to_rest, "s");
+        if outcome.done.without_disks {
             report.note("no disk was filled: that needs Linux and root");
         }
-        for violation in violations {
+        for violation in &outcome.violations {
             report.note(violation.clone());
         }
-        report.equal("violations", 0.0, violations.len() as f64);
+        report.equal("violations", 0.0, outcome.violations.len() as f64);
         report
     }
 }
 
+/// What the providers did.
+fn tell(counts: &mut BTreeMap<&'static str, f64>, tally: Tally) {
+    let told = [
+        ("events_accepted", tally.accepted),
+        ("events_repeated_under_another_id", tally.repeated),
+        ("events_overtaken", tally.overtaken),
+        ("publishes_repeated_under_their_id", tally.same_id),
+        ("publishes_retried", tally.retried),
+        ("publishes_given_up", tally.given_up),
+        ("poison_events", tally.poison),
+        ("snapshots_ended", tally.snapshots),
+    ];
+    counts.extend(told.map(|(name, count)| (name, count as f64)));
+}
+
 /// What the processes say of themselves now; those that were killed are not heard.
-async fn count(report: &mut Report, site: &Site, seen: &Mutex<Seen>) {
+async fn count(counts: &mut BTreeMap<&'static str, f64>, site: &Site, seen: &Mutex<Seen>) {
     let mut sum = metrics::Metrics::default();
     for address in site.metrics() {
         if let Ok(found) = metrics::fetch(&address).await {
@@ -135,16 +169,13 @@ async fn count(report: &mut Report, site: &Site, seen: &Mutex<Seen>) {
         }
     }
     let counters = [
-        ("messages_redelivered", "callboard_messages_redelivered"),
-        ("acks_unconfirmed", "callboard_acks_unconfirmed"),
-        ("entities_mended", "callboard_entities_mended"),
-        ("gaps_reported", "callboard_stream_gaps"),
+        ("messages_redelivered_by_survivors", "callboard_messages_redelivered"),
+        ("acks_unconfirmed_by_survivors", "callboard_acks_unconfirmed"),
+        ("entities_mended_by_survivors", "callboard_entities_mended"),
+        ("gaps_reported_by_survivors", "callboard_stream_gaps"),
     ];
-    for (figure, counter) in counters {
-        report.figure(format!("{figure}_by_survivors"), sum.sum(counter, &[]), "");
-    }
+    counts.extend(counters.map(|(name, counter)| (name, sum.sum(counter, &[]))));
     let seen = watcher::lock(seen);
-    report.figure("watch_events", seen.events as f64, "");
-    report.figure("watches_resumed", seen.resumed as f64, "");
-    report.figure("watches_begun_anew", seen.anew as f64, "");
+    let watches = [("watch_events", seen.events), ("watches_resumed", seen.resumed), ("watches_begun_anew", seen.anew)];
+    counts.extend(watches.map(|(name, count)| (name, count as f64)));
 }
