@@ -35,6 +35,8 @@ pub(crate) fn from_api(error: &async_nats::jetstream::Error) -> Error {
     match error.error_code().0 {
         10071 | 10164 => Error::WrongLastSequence(named_sequence(&description)),
         10077 | 10047 | 10167 => Error::Full(description),
+        // A part of an atomic batch was lost on its way, or came too late: nothing of it is stored.
+        10176 => Error::Away(description),
         _ if error.code() == 503 || error.code() == 429 => Error::Away(description),
         _ => Error::Unusable(format!("the broker refused: {description}")),
     }
@@ -44,4 +46,30 @@ pub(crate) fn from_api(error: &async_nats::jetstream::Error) -> Error {
 fn named_sequence(description: &str) -> u64 {
     let number = description.split_once("sequence: ").map_or("", |(_, rest)| rest);
     number.split(|c: char| !c.is_ascii_digit()).next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(code: u64, number: u64, is_away: bool) {
+        let error = serde_json::json!({"code": code, "err_code": number, "description": "what the broker says"});
+        let error = serde_json::from_value(error).expect("an error as the broker sends it");
+        assert_eq!(from_api(&error).is_away(), is_away, "{number}");
+    }
+
+    #[test]
+    fn what_waiting_may_help() {
+        for (code, number, is_away) in [
+            (503, 10077, true),  // the stream is full
+            (400, 10176, true),  // an atomic batch lost a part
+            (429, 10210, true),  // too many batches at once
+            (503, 10008, true),  // JetStream is not there now
+            (400, 10071, false), // wrong last sequence
+            (400, 10201, false), // an id twice in one batch
+            (400, 10054, false), // a message is too large
+        ] {
+            check(code, number, is_away);
+        }
+    }
 }
