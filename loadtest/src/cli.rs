@@ -4,7 +4,8 @@ use crate::Error;
 use crate::chaos::{Chaos, Recovery};
 use crate::command::{
     change::Change, compare::Compare, compete::Compete, conformance::Conformance, generate::Generate, ingest::Ingest,
-    kill::Kill, limit::Limit, mixed::Mixed, planted::Planted, read::Read, scale::Scale, shuffle::Shuffle, soak::Soak,
+    kill::Kill, limit::Limit, mixed::Mixed, overload::Overload, planted::Planted, read::Read, scale::Scale,
+    shuffle::Shuffle, soak::Soak,
 };
 use crate::report::{Output, Report, Requirement};
 use clap::{Parser, Subcommand};
@@ -44,6 +45,8 @@ enum Command {
     Scale(Scale),
     /// Change entities for a long time and see whether memory, disk and delay stay as they are
     Soak(Soak),
+    /// Offer ten times what can be taken, into small streams, and see that memory is bounded, publishers are told, and it recovers
+    Overload(Overload),
     /// Measure what this machine could do at best with the same bytes
     Limit(Limit),
     /// Measure Callboard and Backstage on the same data, in turns; or compare their final entities one by one
@@ -116,6 +119,7 @@ async fn report(command: &Command) -> Result<Option<Report>, Error> {
         Command::Mixed(mixed) => mixed.run().await.map(Some),
         Command::Scale(scale) => scale.run().await.map(Some),
         Command::Soak(soak) => soak.run().await.map(Some),
+        Command::Overload(overload) => overload.run().await.map(Some),
         Command::Limit(limit) => limit.run().await.map(Some),
         Command::Compare(compare) => compare.run().await.map(Some),
         Command::Recovery(recovery) => recovery.run().await.map(Some),
@@ -159,6 +163,10 @@ mod tests {
         check("loadtest scale --workers 0", false);
         check("loadtest soak --seconds 3", false);
         check("loadtest limit --entities 10000", true);
+        check("loadtest overload --times 10 --seconds 60", true);
+        check("loadtest overload --seconds 0", false);
+        check("loadtest chaos --minutes 0.5 --runs 2 --cluster", true);
+        check("loadtest chaos --runs 0", false);
         check("loadtest proof kill --times 3", true);
         check("loadtest conformance cases --filter refs/ --jobs 4 --verbose", true);
         check("loadtest conformance cases --jobs 0", false);

@@ -141,12 +141,19 @@ impl Tormentor<'_> {
         let mut left = self.random.below(total);
         for (fault, _, weight) in FAULTS {
             if left < weight {
-                let needs_disk = matches!(fault, Fault::FillBroker | Fault::FillDatabase);
-                return if needs_disk && self.done.without_disks { Fault::KillRole } else { fault };
+                return if self.is_possible(fault) { fault } else { Fault::KillRole };
             }
             left -= weight;
         }
         Fault::KillRole
+    }
+
+    fn is_possible(&self, fault: Fault) -> bool {
+        match fault {
+            Fault::FillBroker | Fault::FillDatabase => !self.done.without_disks,
+            Fault::CopyBroker | Fault::GoBack | Fault::Wipe => !self.site.is_cluster(),
+            _ => true,
+        }
     }
 
     /// Does it; gives the role that suffered.
@@ -210,13 +217,23 @@ impl Tormentor<'_> {
     }
 
     async fn kill(&mut self, server: Server) -> Result<(), Error> {
+        self.choose_leader().await;
         self.done.kills += 1;
         self.site.kill(server)?;
         self.wait(0, 4000).await;
         self.site.restart(server).await
     }
 
+    /// In a cluster, the member that leads one of the streams suffers.
+    async fn choose_leader(&mut self) {
+        let names = self.site.bus.names();
+        let streams = [names.events_stream(), names.stitch_stream(), names.entities_stream()];
+        let stream = self.random.one_of(&streams).clone();
+        self.site.choose_leader(&stream).await;
+    }
+
     async fn stop(&mut self, server: Server) -> Result<(), Error> {
+        self.choose_leader().await;
         self.site.send(server, "STOP")?;
         self.wait(1000, 8000).await;
         self.site.send(server, "CONT")

@@ -1,11 +1,14 @@
 //! `loadtest chaos`: everything that can go wrong goes wrong, by a seed, while providers go on; then it is judged.
 
+mod cluster;
+mod disk;
 mod faults;
 mod judge;
 mod oracle;
 mod provider;
 mod proxy;
 mod recovery;
+mod side;
 mod site;
 mod watcher;
 
@@ -37,6 +40,9 @@ pub(crate) struct Chaos {
     /// Runs one after the other, each with an installation of its own and the next seed; their sum is reported
     #[arg(long, value_name = "COUNT", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
+    /// The broker is a cluster of three, with three copies of each stream; its leaders are killed and stopped
+    #[arg(long)]
+    cluster: bool,
     #[command(flatten)]
     started: Started,
 }
@@ -65,7 +71,7 @@ impl Outcome {
 impl Chaos {
     /// For so many minutes, by this seed.
     pub fn new(minutes: f64, seed: u64, started: Started) -> Chaos {
-        Chaos { minutes, seed, runs: 1, started }
+        Chaos { minutes, seed, runs: 1, cluster: false, started }
     }
 
     /// What was violated.
@@ -87,7 +93,7 @@ impl Chaos {
 
     /// Starts an installation, torments it, lets it come to rest, and judges.
     async fn suffer(&self, seed: u64) -> Result<Outcome, Error> {
-        let mut site = Site::start(&self.started).await?;
+        let mut site = Site::start(&self.started, self.cluster).await?;
         let providers = Providers::new(site.bus.clone(), seed);
         let working = tokio::spawn(providers.clone().work(seed));
         let first_reader = |site: &Site| site.readers().first().cloned().unwrap_or_default();

@@ -49,7 +49,7 @@ impl Victim {
 impl Recovery {
     /// Kills each in turn, and publishes a change at once; the time runs until a reader shows it.
     pub async fn run(&self) -> Result<Report, Error> {
-        let mut site = Site::start(&self.started).await?;
+        let mut site = Site::start(&self.started, false).await?;
         let mut report =
             Report::new(format!("recovery: from SIGKILL until a change is readable, the longest of {}", self.times));
         let mut victims: Vec<Victim> = Vec::new();

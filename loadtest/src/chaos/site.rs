@@ -1,8 +1,11 @@
 //! An installation that is made to suffer: real servers and processes, proxies between them, and everything that can be done to them.
 
+use super::cluster::Cluster;
+use super::disk::{DISK_BYTES, Disk, copy_all, remove};
 use super::proxy::{Mode, Proxy};
+use super::side::Side;
 use crate::installation::{Started, connect, data_directory, start_servers};
-use crate::process::{Launch, Process, Role, find_program};
+use crate::process::{Process, Role, find_program};
 use crate::signal::Signal;
 use crate::{Error, usage};
 use bus::Bus;
@@ -41,21 +44,15 @@ impl Server {
         }
     }
 
+    async fn start(self, data: &Path) -> Result<Servers, Error> {
+        start_servers(data.join(self.directory()), move |options| self.adjust(options)).await
+    }
+
     fn adjust(self, options: &mut servers::Options) {
         options.nats = self == Server::Broker;
         options.postgres = self == Server::Database;
         options.nats_config.max_store_bytes = Some(DISK_BYTES / 2);
     }
-}
-
-/// Bytes of the small file system of each server, where there can be one.
-const DISK_BYTES: u64 = 1 << 30;
-
-/// What one half of the processes reaches the servers through.
-struct Side {
-    broker: Proxy,
-    database: Proxy,
-    launch: Launch,
 }
 
 /// Everything that runs.
@@ -66,6 +63,8 @@ pub(crate) struct Site {
     /// For the run itself: never disturbed.
     own: Side,
     broker: Option<Servers>,
+    /// In the place of the one broker.
+    cluster: Option<Cluster>,
     database: Option<Servers>,
     disks: Vec<Disk>,
     data: TempDir,
@@ -73,18 +72,23 @@ pub(crate) struct Site {
 
 impl Site {
     /// Starts servers, proxies and processes, and waits until all are ready.
-    pub async fn start(started: &Started) -> Result<Site, Error> {
+    pub async fn start(started: &Started, is_cluster: bool) -> Result<Site, Error> {
         let program = find_program(started.callboard.as_deref())?;
         let data = data_directory(started.keep)?;
         let mut disks = Vec::new();
         for server in [Server::Broker, Server::Database] {
             disks.extend(Disk::mount(&data.path().join(server.directory())));
         }
-        let broker = start_servers(data.path().join("broker"), |options| Server::Broker.adjust(options)).await?;
-        let database = start_servers(data.path().join("database"), |options| Server::Database.adjust(options)).await?;
-        let urls = (broker.nats_url().unwrap_or_default(), database.database_url().unwrap_or_default());
+        let (broker, cluster) = match is_cluster {
+            true => (None, Some(Cluster::start(data.path().join("broker")).await?)),
+            false => (Some(Server::Broker.start(data.path()).await?), None),
+        };
+        let database = Server::Database.start(data.path()).await?;
+        let single = || broker.iter().filter_map(Servers::nats_url).map(str::to_owned).collect();
+        let nats: Vec<String> = cluster.as_ref().map_or_else(single, Cluster::urls);
         let mut sides = Vec::with_capacity(3);
         for _ in 0..3 {
+            let urls = (&nats[..], database.database_url().unwrap_or_default());
             sides.push(Side::start(urls, &program, (data.path(), &started.settings[..])).await?);
         }
         let [first, second, own]: [Side; 3] =
@@ -99,13 +103,27 @@ impl Site {
         for process in &mut processes {
             process.ready(&sides[process.number % 2].launch).await?;
         }
-        let bus = connect(&own.broker.address(urls.0), "catalog", None).await?;
-        Ok(Site { bus, processes, sides, own, broker: Some(broker), database: Some(database), disks, data })
+        let bus = connect(&own.nats_url(&nats), "catalog", None).await?;
+        Ok(Site { bus, processes, sides, own, broker, cluster, database: Some(database), disks, data })
     }
 
     /// Whether the servers' disks can be filled: on Linux, as root.
     pub fn has_disks(&self) -> bool {
-        self.disks.len() == 2
+        self.disks.len() == 2 && !self.is_cluster()
+    }
+
+    /// Whether the broker is a cluster, which forgets nothing while one of its members goes on.
+    pub fn is_cluster(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// In a cluster, the member that suffers next: the leader of one of the streams.
+    pub async fn choose_leader(&mut self, stream: &str) {
+        let status = bus::find_stream(&self.bus, stream).await;
+        let leader = status.ok().flatten().and_then(|status| status.leader);
+        if let Some(cluster) = &mut self.cluster {
+            cluster.choose(leader.as_deref());
+        }
     }
 
     /// The gRPC addresses of the readers.
@@ -168,24 +186,21 @@ impl Site {
         Ok(ended)
     }
 
-    /// The proxy between one half of the processes and a server.
-    fn proxy(&self, side: usize, server: Server) -> &Proxy {
-        let side = &self.sides[side % 2];
-        if server == Server::Broker { &side.broker } else { &side.database }
-    }
-
     /// What becomes of what passes between one half of the processes and a server.
     pub fn set(&self, side: usize, server: Server, mode: Mode) {
-        self.proxy(side, server).set(mode);
+        self.sides[side % 2].proxies(server).iter().for_each(|proxy| proxy.set(mode));
     }
 
     /// Cuts the connections between one half of the processes and a server.
     pub fn cut(&self, side: usize, server: Server) {
-        self.proxy(side, server).cut();
+        self.sides[side % 2].proxies(server).iter().for_each(Proxy::cut);
     }
 
     /// SIGKILL to a server's process, or to PostgreSQL's first; what is left of it ends by itself.
     pub fn kill(&mut self, server: Server) -> Result<(), Error> {
+        if let (Server::Broker, Some(cluster)) = (server, &mut self.cluster) {
+            return cluster.kill();
+        }
         self.send(server, "KILL")?;
         let running = if server == Server::Broker { self.broker.take() } else { self.database.take() };
         if let Some(running) = running {
@@ -196,6 +211,9 @@ impl Site {
 
     /// A signal to every process of a server.
     pub fn send(&self, server: Server, signal: &str) -> Result<(), Error> {
+        if let (Server::Broker, Some(cluster)) = (server, &self.cluster) {
+            return cluster.send(if signal == "STOP" { Signal::Stop } else { Signal::Continue });
+        }
         for pid in usage::children_named(std::process::id(), server.program()) {
             let mut pids = vec![pid];
             if signal != "KILL" {
@@ -209,20 +227,20 @@ impl Site {
 
     /// Starts a server again on what is left of its data; tries until it runs, for a minute.
     pub async fn restart(&mut self, server: Server) -> Result<(), Error> {
-        let directory = self.data.path().join(server.directory());
+        if let (Server::Broker, Some(cluster)) = (server, &mut self.cluster) {
+            return cluster.restart().await;
+        }
         let until = Instant::now() + RETURN_LIMIT;
         let running = loop {
-            match start_servers(directory.clone(), move |options| server.adjust(options)).await {
+            match server.start(self.data.path()).await {
                 Ok(running) => break running,
                 Err(error) if Instant::now() >= until => return Err(error),
                 Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
             }
         };
+        let url = if server == Server::Broker { running.nats_url() } else { running.database_url() };
         for side in self.sides.iter().chain([&self.own]) {
-            match server {
-                Server::Broker => side.broker.target(running.nats_url().unwrap_or_default()),
-                Server::Database => side.database.target(running.database_url().unwrap_or_default()),
-            }
+            side.proxies(server).iter().for_each(|proxy| proxy.target(url.unwrap_or_default()));
         }
         match server {
             Server::Broker => self.broker = Some(running),
@@ -233,6 +251,9 @@ impl Site {
 
     /// Whether a server ended by itself.
     pub fn has_ended(&mut self, server: Server) -> bool {
+        if let (Server::Broker, Some(cluster)) = (server, &mut self.cluster) {
+            return cluster.has_ended();
+        }
         let running = if server == Server::Broker { self.broker.as_mut() } else { self.database.as_mut() };
         running.is_none_or(|running| running.ended().is_some())
     }
@@ -307,77 +328,12 @@ impl Site {
             process.end().await?;
         }
         let stop = move || {
-            drop((self.broker.take(), self.database.take()));
+            drop((self.broker.take(), self.cluster.take(), self.database.take()));
             self.disks.clear();
         };
         tokio::task::spawn_blocking(stop)
             .await
             .map_err(std::io::Error::other)
             .map_err(Error::io("stop", Path::new("servers")))
-    }
-}
-
-impl Side {
-    async fn start(
-        (nats, database): (&str, &str),
-        program: &Path,
-        (logs, settings): (&Path, &[(String, String)]),
-    ) -> Result<Side, Error> {
-        let side = (Proxy::start().await?, Proxy::start().await?);
-        side.0.target(nats);
-        side.1.target(database);
-        let mut environment = vec![
-            ("CALLBOARD_NATS_URL".to_owned(), side.0.address(nats)),
-            ("CALLBOARD_DATABASE_URL".to_owned(), side.1.address(database)),
-            ("CALLBOARD_INSTALLATION".to_owned(), "catalog".to_owned()),
-            ("CALLBOARD_ACK_WAIT".to_owned(), "4s".to_owned()),
-            ("CALLBOARD_CHECK_EVERY".to_owned(), "2s".to_owned()),
-            // Snapshots leave out what they like; one that lost its end is given up in time.
-            ("CALLBOARD_SNAPSHOT_MAX_REMOVAL".to_owned(), "100".to_owned()),
-            ("CALLBOARD_SNAPSHOT_TIMEOUT".to_owned(), "90s".to_owned()),
-            // Both fit into the small disk, beside the dead letters.
-            ("CALLBOARD_EVENTS_MAX_BYTES".to_owned(), "134217728".to_owned()),
-            ("CALLBOARD_STITCH_MAX_BYTES".to_owned(), "67108864".to_owned()),
-        ];
-        environment.extend(settings.iter().cloned());
-        let launch = Launch { program: program.to_path_buf(), logs: logs.to_path_buf(), environment };
-        Ok(Side { broker: side.0, database: side.1, launch })
-    }
-}
-
-/// A small file system in memory, of one server.
-struct Disk(PathBuf);
-
-impl Disk {
-    /// None: this machine does not let us.
-    fn mount(place: &Path) -> Option<Disk> {
-        std::fs::create_dir_all(place).ok()?;
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={DISK_BYTES},mode=0755"), "tmpfs"]).arg(place);
-        command.output().is_ok_and(|output| output.status.success()).then(|| Disk(place.to_path_buf()))
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg("-l").arg(&self.0).output());
-    }
-}
-
-fn remove(path: &Path) -> Result<(), Error> {
-    let removed = if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
-        _ => Ok(()),
-    }
-}
-
-fn copy_all(from: &Path, to: &Path) -> Result<(), Error> {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).output().map_err(Error::io("copy", from))?;
-    match copied.status.success() {
-        true => Ok(()),
-        false => {
-            Err(Error::io("copy", from)(std::io::Error::other(String::from_utf8_lossy(&copied.stderr).into_owned())))
-        }
     }
 }

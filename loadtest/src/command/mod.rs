@@ -9,6 +9,7 @@ pub(crate) mod ingest;
 pub(crate) mod kill;
 pub(crate) mod limit;
 pub(crate) mod mixed;
+pub(crate) mod overload;
 pub(crate) mod planted;
 pub(crate) mod read;
 pub(crate) mod scale;

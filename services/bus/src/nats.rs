@@ -340,6 +340,7 @@ fn status(info: &Info) -> StreamStatus {
         last_sequence: info.state.last_sequence,
         last_stored: info.state.last_timestamp.into(),
         created: info.created.into(),
+        leader: info.cluster.as_ref().and_then(|cluster| cluster.leader.clone()),
     }
 }
 

@@ -19,6 +19,8 @@ pub struct StreamStatus {
     pub last_stored: SystemTime,
     /// When the stream was made: its identity.
     pub created: SystemTime,
+    /// The server that leads it, in a cluster.
+    pub leader: Option<String>,
 }
 
 /// A durable consumer as it is now.

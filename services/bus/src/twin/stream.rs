@@ -200,6 +200,7 @@ impl Stream {
             last_sequence: self.last_sequence,
             last_stored: system_time(self.last_stored),
             created: system_time(self.created),
+            leader: None,
         }
     }
 
