@@ -47,12 +47,8 @@ pub fn watermark_record(bus: &Bus, revision: i64) -> Record {
 /// # Errors
 /// [`Error::Away`].
 pub async fn newest_watermark(bus: &Bus) -> Result<u64, Error> {
-    let stream = bus.jetstream.get_stream_no_info(bus.names.entities_stream()).await.map_err(Error::away)?;
-    match stream.get_last_raw_message_by_subject(&bus.names.watermark()).await {
-        Ok(message) => Ok(message.sequence),
-        Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(0),
-        Err(error) => Err(Error::away(error)),
-    }
+    let message = bus.link.message(&bus.names.entities_stream(), Which::Last(&bus.names.watermark())).await?;
+    Ok(message.map_or(0, |message| message.sequence))
 }
 
 /// The newest message on an entity, as the stream's leader has it.
