@@ -318,6 +318,15 @@ async fn one_wrong_expectation_refuses_the_whole_batch() {
 }
 
 #[tokio::test]
+async fn a_stream_that_goes_before_its_consumers_stand_is_waited_for() {
+    for case in Case::both().await {
+        bus::delete(&case.bus, &case.bus.names().events_stream(), None).await.unwrap();
+        let made = bus::ensure_consumers(&case.bus, &case.limits, bus::Consumers::default()).await;
+        assert!(made.as_ref().is_err_and(bus::Error::is_away), "{made:?}");
+    }
+}
+
+#[tokio::test]
 async fn drift_is_brought_back() {
     for case in Case::both().await {
         let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
