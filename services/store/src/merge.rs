@@ -1,7 +1,8 @@
 //! The processor's transaction: claims are read under their entities' locks and written as they merge, with what they cause.
 
+use crate::connect::Store;
 use crate::streams::{self, StreamPosition};
-use crate::{Error, Request, Store};
+use crate::{Error, Request};
 use catalog::claims::{Claim, Revision};
 use catalog::planted;
 use sqlx::{Connection, PgConnection, Postgres, Transaction};

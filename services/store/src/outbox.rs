@@ -1,6 +1,7 @@
 //! What committed batches ask to be stitched, until the stitchers have acknowledged it.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use serde::{Deserialize, Serialize};
 
 /// One ask for stitching: the body of a stitch request.

@@ -1,6 +1,7 @@
 //! Streams as they were last seen, and the offsets that turn their sequences into revisions.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use sqlx::PgConnection;
 
 /// A stream as a process sees it now.
