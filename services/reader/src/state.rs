@@ -295,9 +295,6 @@ impl State {
             }
             if !std::mem::replace(&mut progress.ready, true) {
                 tracing::info!(entities = self.entities(), "the reader has caught up");
-                let state = self.clone();
-                // Beside the calls that come already; it ends by itself.
-                std::thread::spawn(move || state.0.memory.warm());
             }
         }
         if progress != before {
