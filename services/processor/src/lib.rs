@@ -4,6 +4,7 @@
 //! acknowledge. A crash before the commit has done nothing; after it, the events come again and have no effect, and the outbox
 //! row asks for what was not announced.
 
+mod again;
 mod attach;
 mod builtin;
 mod decide;
@@ -120,6 +121,7 @@ pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, sto
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
     );
+        again::run(&processor, &stop),
     Ok(())
 }
 

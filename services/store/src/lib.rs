@@ -15,6 +15,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
 
 /// Bugs planted on purpose, for the crates that do not name `catalog`.
 pub use catalog::planted;
@@ -29,3 +30,4 @@ pub use snapshots::{Conflict, OpenSnapshot, Parts, SnapshotRow, Sweep};
 pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, Stitching, WHATEVER};
 pub use streams::{Remedy, SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};
+pub use walk::{WalkStep, WalkedClaim};
