@@ -7,6 +7,7 @@
 mod again;
 mod attach;
 mod builtin;
+mod conflicts;
 mod decide;
 mod due;
 mod emission;
@@ -120,8 +121,8 @@ pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, sto
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
-    );
         again::run(&processor, &stop),
+    );
     Ok(())
 }
 
@@ -351,6 +352,7 @@ impl Processor {
         if !plan.cascade.is_empty() {
             self.removals_go_on.notify_one();
         }
+        conflicts::tell(self, &plan.conflicts_begun).await;
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.
