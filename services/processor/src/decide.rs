@@ -3,14 +3,14 @@
 mod mutation;
 mod parents;
 
-pub(crate) use mutation::Unapplied;
+pub(crate) use mutation::{Conflict, Unapplied};
 
 use crate::event::{Change, Event, Processed, Read, Upsert};
 use catalog::claims::{Claim, Claims, Head, Inserted, Operation, REMOVALS, Revision, Standing};
 use catalog::entity;
 use catalog::process::{Model, Relation, finish};
 use catalog::relations;
-use mutation::{count_conflicts, count_part, expectation, sweep};
+use mutation::{conflicts_begun, count_conflicts, count_part, expectation, losers, sweep};
 use parents::has_other_parents;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -54,6 +54,8 @@ pub(crate) struct Plan {
     pub unapplied: Vec<(usize, Unapplied)>,
     /// Events whose claim loses to another location key.
     pub conflicts: u64,
+    /// Claims that begin to lose to another location key.
+    pub conflicts_begun: Vec<Conflict>,
     pub lowest_revision: Revision,
     pub changed: u64,
     pub unchanged: u64,
@@ -86,6 +88,10 @@ struct Entity {
     /// Reads of the batch that belong to a claim as it stands, by source.
     reads: HashMap<String, usize>,
     refresh: bool,
+    /// Sources whose claim an event of the batch repeats, so that what it caused may have been left undone.
+    repeated: HashSet<String>,
+    /// Claims that lost to another location key before the batch.
+    losers: BTreeSet<(String, Option<String>)>,
     /// A source claims it anew.
     is_claimed: bool,
     /// A parent has let go of it while others claimed it.
@@ -117,6 +123,8 @@ pub(crate) fn decide(
             rewritten: HashSet::new(),
             inserted: HashMap::new(),
             reads: HashMap::new(),
+            repeated: HashSet::new(),
+            losers: BTreeSet::new(),
             refresh: false,
             is_claimed: false,
             is_let_go: false,
@@ -131,6 +139,9 @@ pub(crate) fn decide(
             entity.claims.by_source.insert(row.source, row.claim);
         }
     }
+    for entity in found.iter_mut().filter(|entity| entity.claims.by_source.len() > 1) {
+        entity.losers = losers(&entity.claims).into_iter().map(|(source, standing)| (source, standing.key)).collect();
+    }
     let by_ref: HashMap<String, usize> =
         found.iter().enumerate().map(|(place, entity)| (entity.row.entity_ref.clone(), place)).collect();
     for (index, event) in events.iter().enumerate() {
@@ -141,6 +152,9 @@ pub(crate) fn decide(
     }
     for mut entity in found {
         plan.conflicts += count_conflicts(&entity, events);
+        if entity.claims.by_source.len() > 1 {
+            plan.conflicts_begun.extend(conflicts_begun(&entity));
+        }
         let before = (entity.claims.by_source.len() > 1).then(|| entity.claims.by_source.clone());
         entity.claims.settle_behind(floor.held, floor.revision);
         write_claims(&mut entity, events, &mut plan);
@@ -202,6 +216,7 @@ fn insert(entity: &mut Entity, index: usize, event: &Event, revision: Revision, 
     match inserted {
         Inserted::Duplicate => {
             plan.duplicates += 1;
+            entity.repeated.insert(event.source.clone());
             // An entry that the attempt has made is no claim.
             entity.claims.by_source.retain(|_, claim| !claim.is_forgettable());
         }

@@ -4,8 +4,10 @@
 //! acknowledge. A crash before the commit has done nothing; after it, the events come again and have no effect, and the outbox
 //! row asks for what was not announced.
 
+mod again;
 mod attach;
 mod builtin;
+mod conflicts;
 mod decide;
 mod due;
 mod emission;
@@ -119,6 +121,7 @@ pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, sto
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
+        again::run(&processor, &stop),
     );
     Ok(())
 }
@@ -349,6 +352,7 @@ impl Processor {
         if !plan.cascade.is_empty() {
             self.removals_go_on.notify_one();
         }
+        conflicts::tell(self, &plan.conflicts_begun).await;
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.

@@ -24,6 +24,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod traverse;
+mod unprocessed;
 mod waiting;
 mod warm;
 mod watch;

@@ -11,12 +11,13 @@ use std::time::Duration;
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (2, "snapshots", include_str!("../../../schemas/postgres/0002_snapshots.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
     (5, "repair", include_str!("../../../schemas/postgres/0005_repair.sql")),
     (6, "room", include_str!("../../../schemas/postgres/0006_room.sql")),
+    (7, "pipeline", include_str!("../../../schemas/postgres/0007_pipeline.sql")),
 ];
 
 /// Where the database is, and which installation's schema in it.

@@ -19,6 +19,7 @@ mod tests;
 #[cfg(any(test, feature = "twin"))]
 pub mod twin;
 mod view;
+mod walk;
 
 /// Bugs planted on purpose, for the crates that do not name `catalog`.
 pub use catalog::planted;
@@ -37,3 +38,4 @@ pub use streams::{Remedy, SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};
 #[cfg(not(any(test, feature = "twin")))]
 pub use {connect::Store, merge::Merge, stitch::Stitching};
+pub use walk::{WalkStep, WalkedClaim};
