@@ -1,8 +1,10 @@
 //! The only crate with SQL: statements and transactions on the truth in PostgreSQL.
 
 mod connect;
+mod copy;
 mod error;
 mod floor;
+mod known;
 mod merge;
 mod outbox;
 mod reads;
@@ -15,6 +17,7 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 mod view;
+mod write;
 
 /// Bugs planted on purpose, for the crates that do not name `catalog`.
 pub use catalog::planted;
