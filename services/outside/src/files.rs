@@ -175,8 +175,8 @@ impl Walk<'_> {
     fn names_its_dots(&self, path: &Path) -> bool {
         let names: Vec<_> = path.strip_prefix(self.start).into_iter().flatten().collect();
         let is_any = |part: &&str| *part == "**";
-        let before = self.parts.iter().position(|part| is_any(&part)).unwrap_or(self.parts.len());
-        let after = self.parts.iter().rev().position(|part| is_any(&part)).unwrap_or(0);
+        let before = self.parts.iter().position(is_any).unwrap_or(self.parts.len());
+        let after = self.parts.iter().rev().position(is_any).unwrap_or(0);
         names.iter().enumerate().filter(|(_, name)| name.as_encoded_bytes().starts_with(b".")).all(|(index, _)| {
             let from_end = names.len() - index;
             let part = match () {

@@ -1,8 +1,8 @@
 //! From what is committed to final entities: read after the locks, built without any I/O.
 
 use catalog::hash::bytes_hash;
-use catalog::stitch::{StitchInput, stitch, uid};
-use serde_json::{Map, Value};
+use catalog::stitch::{Around, stitch_stored, uid};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 use store::{Error, Incoming, Shown, StitchState, Stitching, Store};
@@ -118,21 +118,11 @@ fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str)
         (None, Some(_), Some(error)) => return unprocessed(error),
         _ => return Form::Gone,
     };
-    let processed: Map<String, Value> = match serde_json::from_slice(&body) {
-        Ok(processed) => processed,
-        Err(error) => return Form::Failed(format!("its stored content is no JSON object: {error}")),
-    };
     let error: Option<Value> = entity.error.and_then(|error| serde_json::from_str(&error).ok());
     let uid = uid(installation, &entity.entity_ref, born).to_string();
-    let input = StitchInput {
-        processed,
-        entity_ref: &entity.entity_ref,
-        uid: &uid,
-        incoming,
-        error: error.as_ref(),
-        orphan: entity.orphan,
-    };
-    match stitch(input) {
+    let around =
+        Around { entity_ref: &entity.entity_ref, uid: &uid, incoming, error: error.as_ref(), orphan: entity.orphan };
+    match stitch_stored(&body, around) {
         Ok(stitched) => {
             let parents = entity.parents.map(|parents| Value::from(parents).to_string());
             Form::Content { hash: hash_with(stitched.hash, parents.as_deref()), body: stitched.body, parents }
