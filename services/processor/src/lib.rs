@@ -59,6 +59,10 @@ use store::{EntityRow, Merge, RelationRow, Request, Store, StreamPosition};
 /// Entities that one stitch request names at most.
 pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
 
+/// When an event that waits for those before it comes again: after this time for each of them, and not later than after that.
+const SOONEST_AGAIN: Duration = Duration::from_millis(100);
+const LATEST_AGAIN: Duration = Duration::from_secs(2);
+
 /// How a processor works.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -99,11 +103,17 @@ impl Default for Config {
 ///
 /// # Errors
 /// Only what no waiting can mend: streams that stand in the way and cannot be changed into ours.
-pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, stop: Stop) -> Result<(), Error> {
+pub async fn run(
+    bus: Bus,
+    store: Store,
+    pipeline: impl Into<Arc<Pipeline>>,
+    config: Config,
+    stop: Stop,
+) -> Result<(), Error> {
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
-    let processor = Arc::new(Processor::new(bus.clone(), store, Arc::new(pipeline), config));
+    let processor = Arc::new(Processor::new(bus.clone(), store, pipeline.into(), config));
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -149,6 +159,10 @@ impl bus::Handler for Processor {
         "processor"
     }
 
+    fn may_wait(&self, item: &Item) -> bool {
+        item.header(bus::header::EXPECTED_REVISION).is_some()
+    }
+
     async fn may_fetch(&self, _lane: &Lane) -> bool {
         !self.outbox_is_full.load(Ordering::Relaxed) && !self.is_attaching.load(Ordering::Relaxed)
     }
@@ -167,7 +181,7 @@ impl bus::Handler for Processor {
         let mut outcomes: Vec<Outcome> = loaded.iter().map(Loaded::to_outcome).collect();
         for (index, unapplied) in &plan.unapplied {
             let place = places[*index];
-            outcomes[place] = unapplied_outcome(unapplied, &items[place]);
+            outcomes[place] = unapplied_outcome(unapplied);
         }
         snapshots::note(self, items, &loaded, &mut outcomes).await.map_err(verdict)?;
         self.after_commit(lane.name, &plan, request).await;
@@ -176,13 +190,14 @@ impl bus::Handler for Processor {
     }
 }
 
-/// What becomes of a message whose event is not applied; one that waits for others comes again later and later, within half an hour.
-fn unapplied_outcome(unapplied: &Unapplied, item: &Item) -> Outcome {
+/// What becomes of a message whose event is not applied. Of several that wait for each other the next one must come soon, or the last of
+/// them waits as long as all of them together; so how far the floor has to go decides, and not how often it came.
+fn unapplied_outcome(unapplied: &Unapplied) -> Outcome {
     match unapplied {
         Unapplied::Refused(reason) => Outcome::Dead(reason.clone()),
-        Unapplied::TooEarly => {
-            let doublings = u32::try_from(item.deliveries - 1).unwrap_or(0).min(11);
-            Outcome::Later((Duration::from_millis(50) * 2_u32.pow(doublings)).min(Duration::from_secs(100)))
+        Unapplied::TooEarly(behind) => {
+            let behind = u32::try_from(*behind).unwrap_or(u32::MAX);
+            Outcome::Later(SOONEST_AGAIN.saturating_mul(behind).min(LATEST_AGAIN))
         }
     }
 }
@@ -374,6 +389,19 @@ impl Processor {
             Err(error) => {
                 tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_of_those_that_wait_comes_soon() {
+        for (behind, milliseconds) in [(1, 100), (3, 300), (20, 2000), (1_000_000, 2000), (i64::MAX, 2000)] {
+            let outcome = unapplied_outcome(&Unapplied::TooEarly(behind));
+            assert_eq!(outcome, Outcome::Later(Duration::from_millis(milliseconds)), "{behind} behind");
         }
     }
 }

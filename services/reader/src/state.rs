@@ -159,12 +159,12 @@ impl State {
     }
 
     /// The sequence of the stream that is reached.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         self.0.hub.read().news().1
     }
 
     /// Everything up to this sequence of the stream was taken.
-    pub(crate) fn reach(&self, sequence: u64) {
+    pub fn reach(&self, sequence: u64) {
         self.0.hub.write().reach(sequence);
     }
 
@@ -208,7 +208,7 @@ impl State {
     }
 
     /// Takes what the follower was told; `lag` are the messages still to come.
-    pub(crate) fn apply(&self, followed: Followed, lag: u64) {
+    pub fn apply(&self, followed: Followed, lag: u64) {
         self.take(self.prepare(followed), lag);
     }
 

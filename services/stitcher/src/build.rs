@@ -4,8 +4,9 @@ use catalog::hash::bytes_hash;
 use catalog::stitch::{Around, stitch_stored, uid};
 use serde_json::Value;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Error, Incoming, Shown, StitchState, Stitching, Store};
+use tokio::time::Instant;
 
 /// An entity is stitched again no sooner than this many times what its last stitch took, so that a hot one costs a bounded share.
 const PAUSE_FACTOR: u32 = 20;

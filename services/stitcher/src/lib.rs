@@ -14,8 +14,9 @@ use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Request, Snapshot, Stitching, Store};
+use tokio::time::Instant;
 
 /// Entities stitched in one transaction: as many as an atomic batch holds.
 const ENTITIES: usize = 1000;

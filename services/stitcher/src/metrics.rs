@@ -2,8 +2,9 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::Request;
+use tokio::time::Instant;
 
 pub(crate) struct Metrics {
     stitched: Counter<u64>,

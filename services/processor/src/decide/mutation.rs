@@ -8,8 +8,8 @@ use store::{Floor, Parts};
 /// Why an event is not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unapplied {
-    /// Events before it are on their way, by which it is decided.
-    TooEarly,
+    /// So many events before it, or fewer, are on their way, by which it is decided.
+    TooEarly(i64),
     /// It can never be; the reason in one sentence.
     Refused(String),
 }
@@ -22,7 +22,7 @@ pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, fl
         return None;
     }
     if floor.revision < revision - 1 {
-        return Some(Unapplied::TooEarly);
+        return Some(Unapplied::TooEarly(revision - 1 - floor.revision));
     }
     let found = entity.claims.winner_before(revision).map(|standing| standing.newest);
     // The newest event may have changed nothing: what is shown still has the revision of the one that did.

@@ -32,7 +32,7 @@ const QUIET_TICKS: u32 = 15;
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// WatchEntities.
-pub(crate) async fn watch_entities(
+pub async fn watch_entities(
     state: &State,
     request: &v1::WatchEntitiesRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchEntitiesResponse, tonic::Status>> + use<>, Error> {
@@ -184,6 +184,7 @@ impl Watcher {
                 return Ok(event);
             }
             tokio::select! {
+                biased;
                 // The hub lives as long as the state, which this watcher holds.
                 _ = self.news.changed() => {}
                 _ = self.ticks.tick() => self.quiet_ticks += 1,

@@ -42,10 +42,10 @@ impl Store {
         }
     }
 
-    pub async fn stream_resets(&self, name: &str) -> Result<i64, Error> {
+    pub async fn resets(&self) -> Result<i64, Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.stream_resets(name).await,
-            Truth::Twin(truth) => truth.stream_resets(name).await,
+            Truth::Postgres(truth) => truth.resets().await,
+            Truth::Twin(truth) => truth.resets().await,
         }
     }
 

@@ -129,7 +129,7 @@ pub(super) enum Key {
     Stitched(i64),
     Ask(i64),
     Read(i64, String),
-    RefreshKey(String, i64, String),
+    Refreshed(String, i64, String),
     Cascade(i64, String),
     Snapshot(String, String),
     Part(String, String, Revision),

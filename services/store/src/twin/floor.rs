@@ -66,11 +66,8 @@ impl Store {
         self.alone("watermark", |view| view.watermark()).await
     }
 
-    pub async fn stream_resets(&self, name: &str) -> Result<i64, Error> {
-        self.alone("stream_resets", |view| {
-            view.database.streams.get(view.tid, &name.to_owned()).map_or(0, |(_, resets)| *resets)
-        })
-        .await
+    pub async fn resets(&self) -> Result<i64, Error> {
+        self.alone("resets", |view| view.database.streams.all(view.tid).map(|(_, (_, resets))| *resets).sum()).await
     }
 
     /// What another transaction has locked is left for another time.

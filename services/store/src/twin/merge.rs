@@ -209,8 +209,9 @@ impl Merge {
     }
 
     pub async fn write_relations(&mut self, gone: &[RelationRow], new: &[RelationRow]) -> Result<(), Error> {
-        let key =
-            |row: &RelationRow| (row.originator_id, row.subject_id, row.relation_type.clone(), row.target_ref.clone());
+        fn key(row: &RelationRow) -> (i64, i64, String, String) {
+            (row.originator_id, row.subject_id, row.relation_type.clone(), row.target_ref.clone())
+        }
         if !gone.is_empty() {
             let delete = |mut view: View<'_>| {
                 for row in gone {
@@ -259,8 +260,8 @@ impl Merge {
             self.transaction.leave().await?;
         }
         for (is_known, point) in [(true, "merge.change_contents"), (false, "merge.write_contents")] {
-            let mut contents = new.iter().filter(|content| content.is_known == is_known).peekable();
-            if contents.peek().is_none() {
+            let contents: Vec<&ContentWrite> = new.iter().filter(|content| content.is_known == is_known).collect();
+            if contents.is_empty() {
                 continue;
             }
             self.transaction.enter(point).await?;

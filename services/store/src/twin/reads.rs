@@ -232,12 +232,16 @@ impl Transaction {
 
     async fn drop_refresh_keys(&mut self, keys: Vec<(String, i64, String)>) -> Result<(), Error> {
         for key in keys {
-            self.lock(Key::RefreshKey(key.0.clone(), key.1, key.2.clone())).await?;
+            self.lock(Key::Refreshed(key.0.clone(), key.1, key.2.clone())).await?;
             let mut view = self.view();
             view.database.refresh_keys.put(view.tid, key, None);
         }
         Ok(())
     }
+}
+
+fn is_same(found: &Due, due: &DueRead) -> bool {
+    found.lease == due.lease && found.hash == due.hash
 }
 
 impl Merge {
@@ -294,11 +298,10 @@ impl Merge {
     pub async fn lock_read(&mut self, due: &DueRead) -> Result<bool, Error> {
         self.transaction.enter("merge.lock_read").await?;
         let key = (due.entity_id, due.source.clone());
-        let is_same = |found: &Due| found.lease == due.lease && found.hash == due.hash;
-        let mut is_ours = self.transaction.view().due(&key).is_some_and(is_same);
+        let mut is_ours = self.transaction.view().due(&key).is_some_and(|found| is_same(found, due));
         if is_ours {
             self.transaction.lock(Key::Read(key.0, key.1.clone())).await?;
-            is_ours = self.transaction.view().due(&key).is_some_and(is_same);
+            is_ours = self.transaction.view().due(&key).is_some_and(|found| is_same(found, due));
         }
         self.transaction.leave().await?;
         Ok(is_ours)
@@ -322,7 +325,7 @@ impl Merge {
         named.sort_unstable();
         for key in named {
             let key = (key, due.entity_id, due.source.clone());
-            self.transaction.lock(Key::RefreshKey(key.0.clone(), key.1, key.2.clone())).await?;
+            self.transaction.lock(Key::Refreshed(key.0.clone(), key.1, key.2.clone())).await?;
             let mut view = self.transaction.view();
             view.database.refresh_keys.put(view.tid, key, Some(()));
         }

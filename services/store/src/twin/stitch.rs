@@ -101,6 +101,15 @@ impl Stitching {
             let shown = |id: &i64| {
                 let row = view.database.entities.get(view.tid, id)?;
                 let winner = row.winner.clone();
+                let key = winner.as_ref().and_then(|winner| view.database.claims.get(view.tid, &(*id, winner.clone())));
+                let key = key.map(|claim| claim.key.clone());
+                let of_entity = (*id, String::new())..(*id + 1, String::new());
+                let emits = |claim: &super::database::ClaimOf| {
+                    claim.present && !claim.released && key.as_ref() == Some(&claim.key)
+                };
+                let parents = view.database.claims.range(view.tid, of_entity).filter(|(_, claim)| emits(claim));
+                let parents = parents.filter_map(|((_, source), _)| Some(source.strip_prefix("entity:")?.to_owned()));
+                let parents = Some(parents.collect::<Vec<_>>()).filter(|parents| !parents.is_empty());
                 let content = winner.and_then(|winner| view.database.contents.get(view.tid, &(*id, winner)));
                 Some(Shown {
                     entity_id: *id,
@@ -110,6 +119,7 @@ impl Stitching {
                     body: content.and_then(|content| content.body.clone()),
                     error: content.and_then(|content| content.error.clone()),
                     orphan: row.orphan_since.is_some(),
+                    parents,
                 })
             };
             entity_ids.iter().filter_map(shown).collect()
