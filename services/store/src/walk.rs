@@ -1,6 +1,8 @@
 //! The walk over all claims under another pipeline: where it stands, whose turn it is, and what comes next.
 
-use crate::{Error, Merge, ReadWrite, Store};
+use crate::connect::Store;
+use crate::merge::Merge;
+use crate::{Error, ReadWrite};
 
 /// A claim that was processed under another pipeline.
 #[derive(Clone, Debug)]
