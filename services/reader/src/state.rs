@@ -37,7 +37,6 @@ struct Inner {
     progress: watch::Sender<Progress>,
     waiting: Waiting,
     hub: Hub,
-    stopping: watch::Sender<bool>,
     current: Current,
     lag: AtomicU64,
     unreadable: AtomicU64,
@@ -92,7 +91,6 @@ impl Default for Inner {
             progress: watch::Sender::default(),
             waiting: Waiting::default(),
             hub: Hub::default(),
-            stopping: watch::Sender::default(),
             current: Current::default(),
             lag: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
@@ -329,12 +327,7 @@ impl State {
 
     /// Tells everyone who waits that the reader stops.
     pub(crate) fn stop(&self) {
-        self.0.stopping.send_replace(true);
-    }
-
-    /// Tells when the reader stops.
-    pub(crate) fn follow_stop(&self) -> watch::Receiver<bool> {
-        self.0.stopping.subscribe()
+        self.0.hub.stop();
     }
 
     /// The changes, for those who watch.

@@ -6,6 +6,7 @@ mod follow;
 mod index;
 mod list;
 mod memory;
+mod overload;
 mod service;
 mod snapshot;
 mod traverse;

@@ -1,8 +1,9 @@
 //! The walk over all claims under another pipeline: `walk.rs`, statement by statement.
 
 use super::database::{Key, Moment, Pipeline};
+use super::removal::limit;
 use super::transaction::View;
-use super::{Merge, Store, limit};
+use super::{Merge, Store};
 use crate::{Error, ReadWrite, WalkStep, WalkedClaim};
 
 /// How long a step is somebody's.
@@ -51,8 +52,7 @@ impl Store {
             let mut view = transaction.view();
             let is_another = view.pipeline().is_none_or(|pipeline| pipeline.fingerprint != fingerprint);
             if is_another {
-                let pipeline =
-                    Pipeline { fingerprint: fingerprint.to_owned(), walked_to: Some(0), leased_until: None };
+                let pipeline = Pipeline { fingerprint: fingerprint.to_owned(), walked_to: Some(0), leased_until: None };
                 view.database.pipeline.put(view.tid, (), Some(pipeline));
             }
             is_another
