@@ -104,17 +104,6 @@ fn value_depth(value: &Value) -> usize {
     }
 }
 
-/// The ref of an entity that can become a message.
-pub(crate) fn checked_ref(json: &Map<String, Value>) -> Result<String, Error> {
-    let entity_ref = entity_ref(json)?;
-    let depth = depth(json);
-    if depth > MAX_DEPTH {
-        let reason = format!("expected at most {MAX_DEPTH} levels of nesting, found {depth}");
-        return Err(Error::Unreadable { entity_ref, reason });
-    }
-    Ok(entity_ref)
-}
-
 /// The ref of an entity as it is written; the namespace is `default` where there is none.
 fn entity_ref(json: &Map<String, Value>) -> Result<String, Error> {
     let within = |key| json.get("metadata")?.get(key)?.as_str();
@@ -165,11 +154,6 @@ fn metadata_to_json(metadata: &v1::Metadata) -> Map<String, Value> {
     json
 }
 
-/// Whether the typed field takes the value.
-pub(crate) fn are_links(value: &Value) -> bool {
-    is_filled_list(value, is_link)
-}
-
 fn is_link(item: &Value) -> bool {
     item.get("url").is_some_and(Value::is_string)
 }
@@ -197,11 +181,6 @@ fn link_to_json(link: &v1::Link) -> Value {
     Value::Object(json)
 }
 
-/// Whether the typed field takes the value.
-pub(crate) fn are_relations(value: &Value) -> bool {
-    value.as_array().is_some_and(Vec::is_empty) || is_filled_list(value, is_relation)
-}
-
 fn is_relation(item: &Value) -> bool {
     has_exactly(item, &["type", "targetRef"], 2)
 }
@@ -227,7 +206,7 @@ fn relation_to_json(relation: &v1::Relation) -> Value {
 }
 
 /// Whether the typed field takes the value.
-pub(crate) fn is_status(value: &Value) -> bool {
+fn is_status(value: &Value) -> bool {
     let is_item = |item: &Value| {
         let error = item.get("error");
         error.is_none_or(Value::is_object)
@@ -303,11 +282,6 @@ fn filled_text(value: Value) -> Result<String, Value> {
     }
 }
 
-/// Whether a list of texts takes the value.
-pub(crate) fn are_texts(value: &Value) -> bool {
-    value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_string))
-}
-
 fn texts(value: Value) -> Result<Vec<String>, Value> {
     match value {
         Value::Array(items) if !items.is_empty() && items.iter().all(Value::is_string) => {
@@ -324,11 +298,6 @@ fn texts_by_key(value: Value) -> Result<BTreeMap<String, String>, Value> {
         }
         other => Err(other),
     }
-}
-
-fn is_filled_list(value: &Value, is_item: impl Fn(&Value) -> bool) -> bool {
-    let all = |items: &Vec<Value>| !items.is_empty() && items.iter().all(|item| item.is_object() && is_item(item));
-    value.as_array().is_some_and(all)
 }
 
 /// The objects of a list that is not empty and holds nothing else, each of which is as `is_item` asks.

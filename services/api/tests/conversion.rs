@@ -11,7 +11,7 @@ fn check(entity: Value) -> v1::Entity {
     let message = entity_from_map(map.clone(), 7).expect("the case converts");
     let decoded = v1::Entity::decode(message.encode_to_vec().as_slice()).expect("decodes");
     assert_eq!(decoded, message);
-    let (entity_ref, bytes) = api::encode_entity(&map, 7).expect("the case is encoded");
+    let (entity_ref, bytes) = api::encode_entity(&(&map).into(), 7).expect("the case is encoded");
     assert_eq!(v1::Entity::decode(bytes.as_slice()).expect("decodes"), message);
     assert_eq!(entity_ref, message.r#ref);
     let back = Value::Object(entity_to_json(&decoded));

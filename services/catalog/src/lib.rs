@@ -26,3 +26,4 @@ mod scm;
 pub mod search;
 pub mod stitch;
 pub mod stored;
+pub mod tree;

@@ -2,6 +2,7 @@
 
 use crate::entity_ref::DEFAULT_NAMESPACE;
 use crate::number::js_number;
+use crate::tree::{Object, Tree};
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
@@ -34,7 +35,7 @@ pub fn search_rows(entity: &Map<String, Value>) -> Vec<SearchRow> {
         value: row.value.map(str::to_owned),
         original: row.original.map(str::to_owned),
     };
-    without_repetitions(FlatRows::of(entity).iter().map(row).collect())
+    without_repetitions(FlatRows::of(&entity.into()).iter().map(row).collect())
 }
 
 /// The rows of an entity in one piece of memory, for those who look at each once. A key and value may stand there more than once;
@@ -65,15 +66,15 @@ struct Span {
 
 impl FlatRows {
     /// The rows of an entity.
-    pub fn of(entity: &Map<String, Value>) -> FlatRows {
-        let mut rows = FlatRows { text: String::with_capacity(2048), rows: Vec::with_capacity(64) };
+    pub fn of(entity: &Object<'_>) -> FlatRows {
+        let mut rows = FlatRows { text: String::with_capacity(4096), rows: Vec::with_capacity(96) };
         flatten(entity, &mut |key, value| rows.push(key, value));
         let mut key = String::new();
         for relation in items(entity, "relations") {
             key.clear();
             key.push_str("relations.");
             key.push_str(text_of(relation.get("type")));
-            rows.push(&key, scalar(relation.get("targetRef").unwrap_or(&Value::Null)));
+            rows.push(&key, relation.get("targetRef").and_then(scalar));
         }
         rows
     }
@@ -183,6 +184,7 @@ pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
     if !crate::clash::is_possible(entity) {
         return Vec::new();
     }
+    let entity = &Object::from(entity);
     let mut spellings: BTreeMap<String, HashSet<String>> = BTreeMap::new();
     let mut add = |key: &str| {
         let spellings = spellings.entry(key.to_lowercase()).or_default();
@@ -198,16 +200,16 @@ pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
 }
 
 /// Calls `emit` with each key, in its own case, and a value as text; relations are left to the caller.
-fn flatten(entity: &Map<String, Value>, emit: &mut impl FnMut(&str, Option<Cow<'_, str>>)) {
+fn flatten(entity: &Object<'_>, emit: &mut impl FnMut(&str, Option<Cow<'_, str>>)) {
     let mut walk = Walk { path: String::new(), ambiguous: 0, items: HashSet::new(), emit };
     walk.object(entity);
-    let empty = Map::new();
-    let metadata = entity.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
-    let field = |name: &str| metadata.get(name).unwrap_or(&Value::Null);
-    emit("metadata.name", scalar(field("name")));
-    emit("metadata.namespace", scalar(field("namespace")));
-    emit("metadata.uid", scalar(field("uid")));
-    if matches!(field("namespace"), Value::Null) || field("namespace").as_str().is_some_and(str::is_empty) {
+    let metadata = entity.get("metadata").and_then(Tree::as_object);
+    let field = |name: &str| metadata.and_then(|metadata| metadata.get(name));
+    emit("metadata.name", field("name").and_then(scalar));
+    emit("metadata.namespace", field("namespace").and_then(scalar));
+    emit("metadata.uid", field("uid").and_then(scalar));
+    let has_none = |namespace: &Tree<'_>| *namespace == Tree::Null || namespace.as_text() == Some("");
+    if field("namespace").is_none_or(has_none) {
         emit("metadata.namespace", Some(Cow::Borrowed(DEFAULT_NAMESPACE)));
     }
 }
@@ -222,8 +224,8 @@ struct Walk<'e, E> {
 }
 
 impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
-    fn object(&mut self, map: &Map<String, Value>) {
-        for (key, value) in map {
+    fn object(&mut self, object: &Object<'_>) {
+        for (key, value) in object.iter() {
             let length = self.path.len();
             if length > 0 {
                 self.path.push('.');
@@ -237,17 +239,17 @@ impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
         }
     }
 
-    fn value(&mut self, value: &Value) {
+    fn value(&mut self, value: &Tree<'_>) {
         if SKIPPED.contains(&self.path.as_str()) {
             return;
         }
         match value {
-            Value::Object(map) => self.object(map),
-            Value::Array(items) => {
+            Tree::Object(object) => self.object(object),
+            Tree::List(items) => {
                 self.ambiguous += 1;
                 for item in items {
                     self.value(item);
-                    if let Value::String(text) = item {
+                    if let Tree::Text(text) = item {
                         self.item(text);
                     }
                 }
@@ -278,13 +280,13 @@ impl<E: FnMut(&str, Option<Cow<'_, str>>)> Walk<'_, E> {
 }
 
 /// `String(value)` of JavaScript, and none for null. (Objects and lists do not get here.)
-fn scalar(value: &Value) -> Option<Cow<'_, str>> {
+fn scalar<'t>(value: &'t Tree<'_>) -> Option<Cow<'t, str>> {
     match value {
-        Value::Bool(true) => Some(Cow::Borrowed("true")),
-        Value::Bool(false) => Some(Cow::Borrowed("false")),
-        Value::Number(number) => Some(Cow::Owned(js_number(number))),
-        Value::String(text) => Some(Cow::Borrowed(text)),
-        Value::Null | Value::Array(_) | Value::Object(_) => None,
+        Tree::Bool(true) => Some(Cow::Borrowed("true")),
+        Tree::Bool(false) => Some(Cow::Borrowed("false")),
+        Tree::Number(number) => Some(Cow::Owned(js_number(number))),
+        Tree::Text(text) => Some(Cow::Borrowed(text)),
+        Tree::Null | Tree::List(_) | Tree::Object(_) => None,
     }
 }
 
@@ -292,12 +294,12 @@ fn utf16_length(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.encode_utf16().count() }
 }
 
-fn items<'a>(entity: &'a Map<String, Value>, key: &str) -> &'a [Value] {
-    entity.get(key).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+fn items<'t, 'a>(entity: &'t Object<'a>, key: &str) -> &'t [Tree<'a>] {
+    entity.get(key).and_then(Tree::as_list).unwrap_or_default()
 }
 
-fn text_of(value: Option<&Value>) -> &str {
-    value.and_then(Value::as_str).unwrap_or_default()
+fn text_of<'t>(value: Option<&'t Tree<'_>>) -> &'t str {
+    value.and_then(Tree::as_text).unwrap_or_default()
 }
 
 fn without_repetitions(mut rows: Vec<SearchRow>) -> Vec<SearchRow> {
@@ -342,7 +344,7 @@ mod tests {
     #[test]
     fn rows_are_added_as_they_were() {
         let entity = json!({"kind": "Component", "spec": {"a": "", "b": null, "c": "X", "d": ["Ä"]}});
-        let rows = FlatRows::of(entity.as_object().expect("an object"));
+        let rows = FlatRows::of(&entity.as_object().expect("an object").into());
         let mut again = FlatRows::default();
         rows.iter().for_each(|row| again.add(row));
         assert!(again.iter().eq(rows.iter()));

@@ -15,9 +15,12 @@ use std::{
 };
 
 use api::{EncodedEntity, v1};
-use catalog::search::{FlatRows, SearchRow, search_rows};
+use catalog::{
+    search::{FlatRows, SearchRow, search_rows},
+    tree::Object,
+};
 use prost::{Message, bytes::Bytes};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::snapshot::{Cursor, damaged, put_sized};
 
@@ -131,7 +134,7 @@ impl Stored {
 
     /// The same in one piece.
     pub(crate) fn flat_rows(&self) -> FlatRows {
-        FlatRows::of(&api::entity_to_json(&self.entity()))
+        FlatRows::of(&Object::from(&api::entity_to_json(&self.entity())))
     }
 
     /// The entity's uid; empty where it has none.
@@ -228,7 +231,7 @@ pub struct Packer {
 
 impl Packer {
     /// An entity as it is held, packed if there is a dictionary by now; fails only for JSON that is no entity.
-    pub fn store(&self, entity: &Map<String, Value>, version: i64, revision: i64) -> Result<Stored, api::Error> {
+    pub fn store(&self, entity: &Object<'_>, version: i64, revision: i64) -> Result<Stored, api::Error> {
         let (entity_ref, message) = api::encode_entity(entity, revision)?;
         Ok(self.pack(&entity_ref, &message, version, revision))
     }

@@ -3,8 +3,8 @@
 use hashbrown::HashTable;
 
 use super::{
-    dictionary::{hash_of, spread},
     doc_set::DocSet,
+    hash::{hash_of, identity_of, spread},
     slab::Slab,
     texts::{TextId, Texts},
 };
@@ -30,6 +30,7 @@ struct Code {
     text: TextId,
     hash: u32,
     docs: u32,
+    identity: [u32; 2],
 }
 
 /// A value, and how many documents have it.
@@ -37,8 +38,8 @@ struct Code {
 pub struct CountedValue<'a> {
     texts: &'a Texts,
     text: TextId,
-    /// Of the value.
-    pub hash: u32,
+    /// Tells the value from all others, in all segments.
+    pub identity: u64,
     /// More than 0.
     pub count: u32,
 }
@@ -47,11 +48,6 @@ impl CountedValue<'_> {
     /// The value.
     pub fn value(&self) -> &str {
         self.texts.get(self.text)
-    }
-
-    /// Whether it is this one.
-    pub fn is(&self, value: &str) -> bool {
-        self.texts.is(self.text, value)
     }
 }
 
@@ -89,7 +85,8 @@ impl Column {
     pub fn count(&self, docs: Option<&DocSet>, mut each: impl FnMut(CountedValue<'_>)) {
         let mut tell = |code: &Code, count: u32| {
             if count > 0 {
-                each(CountedValue { texts: &self.texts, text: code.text, hash: code.hash, count });
+                let identity = u64::from(code.identity[0]) | u64::from(code.identity[1]) << 32;
+                each(CountedValue { texts: &self.texts, text: code.text, identity, count });
             }
         };
         let Some(docs) = docs else {
@@ -112,7 +109,9 @@ impl Column {
         let code = match self.table.find(spread(hash), known) {
             Some(code) => *code,
             None => {
-                let code = self.codes.insert(Code { hash, ..Code::default() });
+                let identity = identity_of(value);
+                let identity = [identity as u32, (identity >> 32) as u32];
+                let code = self.codes.insert(Code { hash, identity, ..Code::default() });
                 self.codes[code].text = self.texts.insert(value, code);
                 self.table.insert_unique(spread(hash), code, |id| spread(self.codes[*id].hash));
                 code

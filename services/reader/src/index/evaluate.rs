@@ -1,12 +1,15 @@
 //! Which documents of a segment match.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cmp::Reverse};
 
 use catalog::predicate::Predicate;
 
 use super::{
     dictionary::TermId, doc_set::DocSet, postings::TermDocs, segment::Segment, text::TextQuery, tokens::words,
 };
+
+/// So few documents are looked at, rather than searched for another word.
+const FEW: usize = 32;
 
 /// What entities are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +132,13 @@ impl Segment {
 
     fn holding_in_fields(&self, text: &TextQuery, docs: &DocSet) -> DocSet {
         let mut candidates: Option<DocSet> = None;
-        for word in words(text.pattern()) {
+        let mut parts: Vec<&str> = words(text.pattern()).collect();
+        // Numbers are in few values, long words in fewer than short ones.
+        parts.sort_by_key(|word| (!word.contains(|letter: char| letter.is_ascii_digit()), Reverse(word.len())));
+        for word in parts {
+            if candidates.as_ref().is_some_and(|docs| docs.len() <= FEW) {
+                break;
+            }
             let mut having = DocSet::empty_bits();
             for field in text.fields() {
                 self.tokens(field).search(word, &mut having);

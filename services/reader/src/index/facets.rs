@@ -2,7 +2,7 @@
 
 use hashbrown::HashTable;
 
-use super::{dictionary::spread, doc_set::DocSet, segment::Segment};
+use super::{doc_set::DocSet, segment::Segment};
 
 /// The values of one facet, as far as they are counted.
 #[derive(Debug, Default)]
@@ -14,7 +14,7 @@ pub struct Facet {
 #[derive(Debug)]
 struct Counted {
     value: Box<str>,
-    hash: u32,
+    identity: u64,
     count: u64,
 }
 
@@ -22,14 +22,13 @@ impl Facet {
     /// Adds what a segment has: of all its documents, or of some.
     pub fn add(&mut self, segment: &Segment, key: &str, docs: Option<&DocSet>) {
         segment.column(key).count(docs, |counted| {
-            let known = |known: &Counted| known.hash == counted.hash && counted.is(&known.value);
-            match self.table.find_mut(spread(counted.hash), known) {
+            match self.table.find_mut(counted.identity, |known| known.identity == counted.identity) {
                 Some(known) => known.count += u64::from(counted.count),
                 None => {
                     let value: Box<str> = counted.value().into();
                     self.bytes += value.len();
-                    let new = Counted { value, hash: counted.hash, count: counted.count.into() };
-                    self.table.insert_unique(spread(counted.hash), new, |known| spread(known.hash));
+                    let new = Counted { value, identity: counted.identity, count: counted.count.into() };
+                    self.table.insert_unique(counted.identity, new, |known| known.identity);
                 }
             }
         });

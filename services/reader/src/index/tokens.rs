@@ -6,8 +6,8 @@
 use hashbrown::HashTable;
 
 use super::{
-    dictionary::{hash_of, spread},
     doc_set::DocSet,
+    hash::{hash_of, spread},
     postings::{Posting, Postings},
     slab::Slab,
     texts::{TextId, Texts},

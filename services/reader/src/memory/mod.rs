@@ -17,8 +17,7 @@ use std::{
 };
 
 use bus::EntityMessage;
-use catalog::search::FlatRows;
-use serde_json::{Map, Value};
+use catalog::{search::FlatRows, tree::Object};
 
 pub use self::shard::Place;
 use self::shard::{Held, Shard, Totals, hash};
@@ -235,7 +234,7 @@ impl Memory {
     }
 
     fn read_entity(&self, body: &[u8], version: i64, revision: i64) -> Result<(Stored, FlatRows), String> {
-        let entity: Map<String, Value> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        let entity: Object<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
         let rows = FlatRows::of(&entity);
         let stored = self.packer.store(&entity, version, revision).map_err(|error| error.to_string())?;
         Ok((stored, rows))

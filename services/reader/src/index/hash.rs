@@ -1,0 +1,43 @@
+//! Hashes of texts: quick ones for tables that compare, keyed ones where the hash itself tells texts apart.
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::LazyLock,
+};
+
+/// Tells a text from all others: see [`hidden_hash`].
+pub fn identity_of(text: &str) -> u64 {
+    hidden_hash(text, None)
+}
+
+/// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
+/// rows as a disk that reads wrong.
+pub fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
+    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    STATE.hash_one((key, value))
+}
+
+/// A hash for tables whose entries are compared: quick, no protection.
+pub fn hash_of(text: &str) -> u32 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64 ^ text.len() as u64;
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    for chunk in &mut chunks {
+        let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+        hash = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+    }
+    for byte in chunks.remainder() {
+        hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+}
+
+/// Of two numbers, for the same.
+pub fn mix(one: u32, two: u32) -> u32 {
+    let both = u64::from(one) << 32 | u64::from(two);
+    (both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32 ^ two
+}
+
+/// A table wants its bits at both ends.
+pub fn spread(hash: u32) -> u64 {
+    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
