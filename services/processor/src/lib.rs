@@ -4,8 +4,10 @@
 //! acknowledge. A crash before the commit has done nothing; after it, the events come again and have no effect, and the outbox
 //! row asks for what was not announced.
 
+mod again;
 mod attach;
 mod builtin;
+mod conflicts;
 mod decide;
 mod due;
 mod emission;
@@ -129,6 +131,7 @@ pub async fn run(
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
+        again::run(&processor, &stop),
     );
     Ok(())
 }
@@ -166,7 +169,7 @@ impl bus::Handler for Processor {
 
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let started = Instant::now();
-        self.metrics.taken(items);
+        self.metrics.taken(lane.name, items);
         let loaded: Vec<Loaded> = items
             .iter()
             .map(|item| event::load(item, self.bus.names(), &self.pipeline, &self.config.entity_limits))
@@ -242,14 +245,19 @@ impl Processor {
             return Ok((Plan::default(), None));
         }
         let (named, changed) = refs_of(events);
-        if let Some(last) = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence) {
-            self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await?;
-        }
-        let (mut merge, entities) = self.store.merge(&named, &changed).await?;
+        // What is noted is noted before anything of it is committed; the locks are taken meanwhile.
+        let ((), (mut merge, entities)) = tokio::try_join!(self.note_last(events), self.store.merge(&named, &changed))?;
         let mut plan = self.decide(&mut merge, entities, events).await?;
         self.write(&mut merge, lane, &mut plan, events).await?;
         let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
         Ok((plan, request))
+    }
+
+    /// Notes the highest message of the batch, by which a stream that goes back below it is known.
+    async fn note_last(&self, events: &[&Event]) -> Result<(), store::Error> {
+        let last = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence);
+        let Some(last) = last else { return Ok(()) };
+        self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await
     }
 
     /// Reads what is claimed of the locked entities, and decides.
@@ -364,6 +372,7 @@ impl Processor {
         if !plan.cascade.is_empty() {
             self.removals_go_on.notify_one();
         }
+        conflicts::tell(self, &plan.conflicts_begun).await;
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.

@@ -8,7 +8,7 @@ mod build;
 mod metrics;
 mod publish;
 
-pub use build::{Expected, expected};
+pub use build::{Expected, expected, is_unprocessed};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
@@ -93,9 +93,9 @@ impl bus::Handler for Stitcher {
         lane.durable != Names::STITCHER_BULK || !self.should_hold().await
     }
 
-    async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+    async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let requests: Vec<Result<Request, String>> = items.iter().map(load).collect();
-        self.metrics.taken(requests.iter().flatten());
+        self.metrics.taken(lane.name, requests.iter().flatten());
         let wanted = merge(requests.iter().flatten());
         let mut rest = Rest::default();
         self.stitch_all(&wanted, &mut rest).await?;

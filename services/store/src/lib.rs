@@ -1,10 +1,12 @@
 //! The only crate with SQL: statements and transactions on the truth in PostgreSQL.
 
 mod connect;
+mod copy;
 #[cfg(any(test, feature = "twin"))]
 mod either;
 mod error;
 mod floor;
+mod known;
 mod merge;
 mod outbox;
 mod reads;
@@ -19,6 +21,8 @@ mod tests;
 #[cfg(any(test, feature = "twin"))]
 pub mod twin;
 mod view;
+mod walk;
+mod write;
 
 /// Bugs planted on purpose, for the crates that do not name `catalog`.
 pub use catalog::planted;
@@ -35,5 +39,6 @@ pub use snapshots::{Conflict, OpenSnapshot, Parts, SnapshotRow, Sweep};
 pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, WHATEVER};
 pub use streams::{Remedy, SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};
+pub use walk::{WalkStep, WalkedClaim};
 #[cfg(not(any(test, feature = "twin")))]
 pub use {connect::Store, merge::Merge, stitch::Stitching};

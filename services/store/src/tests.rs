@@ -1,6 +1,8 @@
 //! The statements on a real database; and what holds of PostgreSQL and of its twin, each test against both.
 
 mod contract;
+mod faults;
+mod flows;
 mod waiting;
 
 use crate::{Error, Options, Store};

@@ -23,6 +23,7 @@ mod table;
 mod tasks;
 mod transaction;
 mod view;
+mod walk;
 
 pub use merge::Merge;
 pub(crate) use stitch::Stitching;

@@ -9,7 +9,7 @@ mod token;
 mod told;
 mod watcher;
 
-pub(crate) use hub::{Hub, Limits};
+pub(crate) use hub::{Hub, Limits, News};
 pub(crate) use log::{Change, Log, Mark, Past, Place};
 pub(crate) use token::LIFETIME as TOKEN_LIFETIME;
 pub(crate) use told::Told;

@@ -58,6 +58,20 @@ impl Merge {
         }
     }
 
+    pub async fn rehash_claims(&mut self, claims: &[(i64, String, String, String)]) -> Result<(), Error> {
+        match self {
+            Merge::Postgres(work) => work.rehash_claims(claims).await,
+            Merge::Twin(work) => work.rehash_claims(claims).await,
+        }
+    }
+
+    pub async fn begin_reads(&mut self, lane: &str, reads: &[(ReadWrite, Vec<u8>)]) -> Result<(), Error> {
+        match self {
+            Merge::Postgres(work) => work.begin_reads(lane, reads).await,
+            Merge::Twin(work) => work.begin_reads(lane, reads).await,
+        }
+    }
+
     pub async fn write_contents(&mut self, gone: &[(i64, String)], new: &[ContentWrite]) -> Result<(), Error> {
         match self {
             Merge::Postgres(work) => work.write_contents(gone, new).await,

@@ -242,4 +242,32 @@ impl Store {
             Truth::Twin(truth) => truth.task_rows().await,
         }
     }
+
+    pub async fn begin_walk(&self, fingerprint: &str) -> Result<bool, Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.begin_walk(fingerprint).await,
+            Truth::Twin(truth) => truth.begin_walk(fingerprint).await,
+        }
+    }
+
+    pub async fn repeat_walk(&self, fingerprint: &str) -> Result<(), Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.repeat_walk(fingerprint).await,
+            Truth::Twin(truth) => truth.repeat_walk(fingerprint).await,
+        }
+    }
+
+    pub async fn take_walk(&self, fingerprint: &str, entities: i64) -> Result<Option<WalkStep>, Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.take_walk(fingerprint, entities).await,
+            Truth::Twin(truth) => truth.take_walk(fingerprint, entities).await,
+        }
+    }
+
+    pub async fn move_walk(&self, fingerprint: &str, step: &WalkStep) -> Result<(), Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.move_walk(fingerprint, step).await,
+            Truth::Twin(truth) => truth.move_walk(fingerprint, step).await,
+        }
+    }
 }

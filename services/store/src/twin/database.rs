@@ -119,6 +119,14 @@ pub(super) struct Repair {
     pub state: RepairState,
 }
 
+/// Under which pipeline claims are processed, and how far the walk over them has got; none: it is over.
+#[derive(Clone, Debug)]
+pub(super) struct Pipeline {
+    pub fingerprint: String,
+    pub walked_to: Option<i64>,
+    pub leased_until: Option<Moment>,
+}
+
 /// What is locked: a row by its primary key, or, of `Ref`, the place of a ref that somebody may be about to insert.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Key {
@@ -137,6 +145,7 @@ pub(super) enum Key {
     Task(String),
     Floor,
     Repair,
+    Pipeline,
 }
 
 #[derive(Debug)]
@@ -180,6 +189,7 @@ pub(super) struct Database {
     pub cascade: Table<(i64, String), Revision>,
     pub gaps: Table<i64, (Gap, Moment)>,
     pub repair: Table<(), Repair>,
+    pub pipeline: Table<(), Pipeline>,
     /// Sequences are outside of transactions: what was given is never given again.
     pub entity_ids: i64,
     pub outbox_ids: i64,
@@ -216,6 +226,7 @@ impl Database {
             cascade: Table::default(),
             gaps: Table::default(),
             repair: Table::with((), Repair { rebuild_after: None, state }),
+            pipeline: Table::default(),
             entity_ids: 0,
             outbox_ids: 0,
             gap_ids: 0,
@@ -383,5 +394,6 @@ impl Database {
         self.cascade.settle(tid, is_committed);
         self.gaps.settle(tid, is_committed);
         self.repair.settle(tid, is_committed);
+        self.pipeline.settle(tid, is_committed);
     }
 }
