@@ -33,6 +33,9 @@ pub(crate) struct Cli {
     /// Print what happened, line by line: seconds, and what it was.
     #[arg(long, requires = "seed")]
     trace: bool,
+    /// Of each bug that can be planted, run seeds until one breaks something; the build has to have the feature `planted`.
+    #[arg(long, conflicts_with_all = ["seed", "trace", "keep_going"])]
+    planted: bool,
     /// Go on after a seed that broke something.
     #[arg(long)]
     keep_going: bool,
@@ -62,6 +65,9 @@ struct Sum {
 
 impl Cli {
     pub fn run(self) -> ExitCode {
+        if self.planted {
+            return crate::planted::run(self.seeds, self.from);
+        }
         let began = Instant::now();
         let sum = match self.seed {
             Some(seed) => self.one(seed),

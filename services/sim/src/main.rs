@@ -1,6 +1,7 @@
 //! `sim`: runs seeds of the simulator, and says which of them broke something.
 
 mod cli;
+mod planted;
 
 use clap::Parser;
 

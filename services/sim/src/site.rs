@@ -53,6 +53,8 @@ pub(crate) struct Site {
     pub trace: Arc<Trace>,
     is_over: AtomicBool,
     losses: AtomicU64,
+    /// Of what the broker forgot, somebody had seen something.
+    is_missed: AtomicBool,
     /// When the broker forgot last, by its own clock.
     lost_at: AtomicU64,
     names: Mutex<BTreeSet<String>>,
@@ -82,6 +84,7 @@ impl Site {
             trace: trace.clone(),
             is_over: AtomicBool::new(false),
             losses: AtomicU64::new(0),
+            is_missed: AtomicBool::new(false),
             lost_at: AtomicU64::new(0),
             names: Mutex::default(),
             readers: Mutex::default(),
@@ -183,10 +186,16 @@ impl Site {
         running.line.reset();
     }
 
-    /// The broker comes back with an older state; all that it had accepted since is lost.
-    pub fn forget(&self, older: &Snapshot) {
+    /// The broker comes back with an older state; all that it had accepted since is lost. What somebody had seen of it is missed.
+    pub async fn forget(&self, older: &Snapshot) {
         self.trace.note(format_args!("the broker forgets"));
+        let events = self.bus().names().events_stream();
+        let known = self.truth().stream_position(&events).await.ok().flatten();
         self.broker.restore(older);
+        let last = self.broker.messages(&events).last().map_or(0, |kept| kept.sequence);
+        if known.is_some_and(|known| known.last_sequence > i64::try_from(last).unwrap_or(i64::MAX)) {
+            self.is_missed.store(true, Relaxed);
+        }
         self.lost_at.store(u64::try_from(self.broker.time()).unwrap_or(0), Relaxed);
         self.losses.fetch_add(1, Relaxed);
     }
@@ -198,6 +207,11 @@ impl Site {
     /// When the broker forgot last, in nanoseconds since 1970; 0: never.
     pub fn lost_at(&self) -> i64 {
         i64::try_from(self.lost_at.load(Relaxed)).unwrap_or(i64::MAX)
+    }
+
+    /// Whether a gap has to be reported.
+    pub fn is_missed(&self) -> bool {
+        self.is_missed.load(Relaxed)
     }
 
     pub fn is_over(&self) -> bool {

@@ -106,7 +106,7 @@ impl Storm {
                 // What it has now is what it will go back to, if it does again.
                 self.older.clear();
                 self.older.push(older.clone());
-                self.site.forget(&older);
+                self.site.forget(&older).await;
             }
         }
     }
