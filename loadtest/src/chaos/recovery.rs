@@ -59,12 +59,15 @@ impl Victim {
     }
 }
 
-/// When each change was due, and when it was seen.
+/// When a change was due, and when it was seen.
+type Seen = (Instant, Option<Instant>);
+
+/// All changes, by their numbers.
 #[derive(Clone, Default)]
-struct Changes(Arc<Mutex<BTreeMap<u64, (Instant, Option<Instant>)>>>);
+struct Changes(Arc<Mutex<BTreeMap<u64, Seen>>>);
 
 impl Changes {
-    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<u64, (Instant, Option<Instant>)>) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut BTreeMap<u64, Seen>) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
