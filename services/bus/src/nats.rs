@@ -214,8 +214,14 @@ impl Nats {
         let durable = wanted.durable_name.clone().unwrap_or_default();
         let made = self.jetstream.create_consumer_on_stream(wanted, stream).await;
         made.map(drop).map_err(|error| match error.kind() {
-            // A stream that has just gone is made anew.
-            ConsumerErrorKind::JetStream(api) if api.code() != 503 && api.error_code().0 != NO_SUCH_STREAM => {
+            // The stream has just gone, and is made anew; or another process has just made the consumer, to begin elsewhere.
+            ConsumerErrorKind::JetStream(api)
+                if api.error_code().0 == NO_SUCH_STREAM
+                    || api.to_string().contains("deliver policy can not be updated") =>
+            {
+                Error::Away(format!("consumer {durable} of {stream}: {api}"))
+            }
+            ConsumerErrorKind::JetStream(api) if api.code() != 503 => {
                 Error::Unusable(format!("the broker does not make consumer {durable} of {stream} as it must be: {api}"))
             }
             _ => Error::Away(format!("consumer {durable} of {stream}: {error}")),

@@ -327,6 +327,24 @@ async fn a_stream_that_goes_before_its_consumers_stand_is_waited_for() {
 }
 
 #[tokio::test]
+async fn two_that_make_a_consumer_at_once_do_not_stop_each_other() {
+    for case in Case::both().await {
+        let make = async |events_settled| {
+            let from = bus::Consumers { events_settled, stitch_settled: 0 };
+            bus::ensure_consumers(&case.bus, &case.limits, from).await
+        };
+        for _ in 0..5 {
+            bus::delete(&case.bus, &case.bus.names().events_stream(), Some(Names::PROCESSOR)).await.unwrap();
+            let made = tokio::join!(make(1), make(2));
+            for made in [made.0, made.1] {
+                assert!(made.as_ref().err().is_none_or(bus::Error::is_away), "{made:?}");
+            }
+            make(3).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
 async fn drift_is_brought_back() {
     for case in Case::both().await {
         let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
