@@ -57,7 +57,7 @@ impl View {
         answer.map(|answer| answer.into_inner().total_size).map_err(|status| failed("ListEntities", status))
     }
 
-    /// Hands over every entity, in the order of their refs.
+    /// Hands over every entity, in no order.
     pub async fn each(&self, mut take: impl FnMut(Entity)) -> Result<(), Error> {
         let wrong = |status| failed("StreamEntities", status);
         let mut chunks =

@@ -194,8 +194,11 @@ fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Kind, flags, stream and payload of the first frame, and what is behind it; none: it is not all here.
-fn next_frame(bytes: &[u8]) -> Option<(u8, u8, u32, &[u8], &[u8])> {
+/// Kind, flags, stream and payload of a frame, and what is behind it.
+type Frame<'a> = (u8, u8, u32, &'a [u8], &'a [u8]);
+
+/// The first frame; none: it is not all here.
+fn next_frame(bytes: &[u8]) -> Option<Frame<'_>> {
     let (head, rest) = bytes.split_at_checked(FRAME_HEAD)?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     let (payload, after) = rest.split_at_checked(length)?;

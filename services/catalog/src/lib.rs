@@ -25,3 +25,4 @@ mod schema;
 mod scm;
 pub mod search;
 pub mod stitch;
+pub mod stored;

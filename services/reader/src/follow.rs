@@ -1,4 +1,4 @@
-//! From the stream into the state: one by one when up to date, worked out by several threads when much is to come.
+//! From the stream into the state: one by one while little comes, worked out by several threads when much does.
 
 use bus::{Backoff, Bus, Followed, Follower, Stop};
 use futures::{FutureExt, StreamExt, stream::FuturesOrdered};
@@ -11,6 +11,8 @@ use crate::{
 
 /// Messages that one thread works out at a time.
 const BATCH: usize = 256;
+/// Fewer messages are not worth the way to another thread.
+const WORTH: usize = 32;
 /// Batches that are worked out or wait for their turn.
 const BATCHES: usize = 8;
 
@@ -57,26 +59,26 @@ async fn make_mirror(bus: &Bus, origin: &str, stop: &Stop) -> Result<(), Error> 
     }
 }
 
-/// Waits for what comes next and takes it, with what comes at once behind it as long as the reader has not caught up.
+/// Waits for what comes next and takes it, with what comes at once behind it.
 async fn take_some(follower: &mut Follower, state: &State) {
     let first = heard(follower).await;
-    if state.has_caught_up() || !matches!(first.followed, Followed::Entity(_)) {
-        first.take(state);
-        return;
-    }
-    let mut running = FuturesOrdered::new();
+    let mut is_over = !matches!(first.followed, Followed::Entity(_));
     let mut batch = vec![first];
+    let mut running = FuturesOrdered::new();
     loop {
-        let is_over = fill(follower, &mut batch);
+        is_over = is_over || fill(follower, &mut batch);
+        if is_over && running.is_empty() && batch.len() < WORTH {
+            return batch.into_iter().for_each(|heard| heard.take(state));
+        }
         if !batch.is_empty() {
             running.push_back(work_out(state.clone(), std::mem::take(&mut batch)));
         }
         while is_over || running.len() >= BATCHES {
-            match running.next().await {
-                // A batch is lost only with the runtime.
-                Some(worked_out) => worked_out.into_iter().flatten().for_each(|worked_out| worked_out.take(state)),
-                None => return,
-            }
+            // A batch is lost only with the runtime.
+            let Some(worked_out) = running.next().await else { return };
+            worked_out.into_iter().flatten().for_each(|worked_out| worked_out.take(state));
+            // Calls are answered in between.
+            tokio::task::yield_now().await;
         }
     }
 }

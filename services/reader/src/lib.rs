@@ -24,7 +24,9 @@ mod stored;
 #[cfg(test)]
 mod tests;
 mod traverse;
+mod unprocessed;
 mod waiting;
+mod warm;
 mod watch;
 
 use std::{net::SocketAddr, time::Duration};
@@ -35,9 +37,10 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 
-pub use memory::{Applied, Change, Memory, Prepared, Stored};
+pub use memory::{Applied, Change, Memory, Place, Prepared, Stored};
 pub use snapshot::SnapshotConfig;
 pub use state::State;
+pub use watch::watch_entities;
 
 /// Bytes of entities in one reply; a single entity may be larger. Clients refuse replies of 4 MiB unless told otherwise.
 const REPLY_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;
@@ -95,6 +98,7 @@ pub struct Reader {
     server: JoinHandle<Result<(), Error>>,
     follower: JoinHandle<Result<(), Error>>,
     standing: JoinHandle<()>,
+    warm: JoinHandle<()>,
 }
 
 /// Runs a reader until the stop. It follows the entities and serves them as soon as it has caught up.
@@ -113,6 +117,7 @@ pub async fn start(bus: Bus, config: Config, stop: Stop) -> Result<Reader, Error
     Ok(Reader {
         address,
         server: tokio::spawn(server::serve(state.clone(), listener, stop.clone())),
+        warm: tokio::spawn(warm::keep(state.clone(), stop.clone())),
         standing: tokio::spawn(standing::ask(bus.clone(), config.mirror_of.clone(), state.clone(), stop.clone())),
         follower: tokio::spawn(follow::follow(bus, config, state.clone(), stop)),
         state,
@@ -135,6 +140,7 @@ impl Reader {
         let server = async { self.server.await? };
         let follower = async { self.follower.await? };
         let standing = async { Ok(self.standing.await?) };
-        tokio::try_join!(server, follower, standing).map(|_| ())
+        let warm = async { Ok(self.warm.await?) };
+        tokio::try_join!(server, follower, standing, warm).map(|_| ())
     }
 }

@@ -1,4 +1,4 @@
-//! The entities that match: in pages, in the order asked for, and as a stream in the order of their refs; and how many they are.
+//! The entities that match: in pages, in the order asked for, and as a stream in no order; and how many they are.
 //!
 //! A call goes through the index segment by segment and lets others go on in between, so what comes, goes or moves meanwhile may be seen or not, and everything
 //! else is seen exactly once.
@@ -15,7 +15,7 @@ use catalog::predicate::Predicate;
 use crate::{
     REPLY_LIMIT,
     index::{Cursor, ORDER_FIELDS, OrderBy, Placed, Query},
-    memory::{Memory, Stored, read},
+    memory::{Memory, Place, Stored, read},
     pace::Pace,
     page_token::{PageToken, fingerprint},
     selection::{parse_predicate, parse_query, query_text},
@@ -138,36 +138,35 @@ fn cut(placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>)
     (entities, None)
 }
 
-/// A walk over what matches, in the order of the refs.
+/// A walk over what matches, in the order in which it is held, which costs the least.
 struct Walk {
     query: Query,
-    /// The last ref that was given.
-    after: String,
-    /// What comes next, and when it was looked up.
-    ready: VecDeque<Arc<Stored>>,
+    /// What comes next and where it is held, and when it was looked up.
+    ready: VecDeque<(Place, Arc<Stored>)>,
     since: Instant,
-    /// Behind which ref to look further; none: that was all.
-    further: Option<String>,
+    /// Where to look further; none: that was all.
+    further: Option<Place>,
 }
 
 impl Walk {
     fn new(query: Query) -> Walk {
-        let further = Some(String::new());
-        Walk { query, after: String::new(), ready: VecDeque::new(), since: Instant::now(), further }
+        Walk { query, ready: VecDeque::new(), since: Instant::now(), further: Some(Place::default()) }
     }
 
     /// The next entities, as many as a chunk holds, at least one however large it is; none at the end.
     async fn chunk(&mut self, memory: &Memory) -> Vec<Arc<Stored>> {
-        if self.since.elapsed() > FRESH && !self.ready.is_empty() {
+        if self.since.elapsed() > FRESH
+            && let Some((place, _)) = self.ready.front()
+        {
             // The client took its time, and what was looked up may have changed.
+            self.further = Some(*place);
             self.ready.clear();
-            self.further = Some(self.after.clone());
         }
         let mut pace = Pace::new();
         while self.ready.len() < CHUNK
-            && let Some(after) = self.further.take()
+            && let Some(from) = self.further.take()
         {
-            let (found, further) = memory.matching_after(&self.query, &after, SLICE);
+            let (found, further) = memory.matching_from(&self.query, from, SLICE);
             if self.ready.is_empty() {
                 self.since = Instant::now();
             }
@@ -176,16 +175,12 @@ impl Walk {
             pace.breathe().await;
         }
         let mut bytes = 0;
-        let fits = |stored: &Arc<Stored>| {
+        let fits = |(_, stored): &(Place, Arc<Stored>)| {
             bytes += stored.message_length();
             bytes <= CHUNK_BYTES || bytes == stored.message_length()
         };
         let count = self.ready.iter().take(CHUNK).map(fits).take_while(|fits| *fits).count();
-        let chunk: Vec<Arc<Stored>> = self.ready.drain(..count).collect();
-        if let Some(last) = chunk.last() {
-            self.after = last.entity_ref().to_owned();
-        }
-        chunk
+        self.ready.drain(..count).map(|(_, stored)| stored).collect()
     }
 }
 
@@ -221,7 +216,7 @@ pub(crate) fn pick(entities: Vec<EncodedEntity>, fields: Option<&Fields>) -> Res
     }
 }
 
-fn page_size(asked: i32) -> Result<usize, Error> {
+pub(crate) fn page_size(asked: i32) -> Result<usize, Error> {
     match usize::try_from(asked) {
         Ok(0) => Ok(PAGE),
         Ok(size) if size <= PAGE_LIMIT => Ok(size),

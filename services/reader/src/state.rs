@@ -18,6 +18,7 @@ use crate::{
     current::Current,
     memory::{self, Applied, Memory, Prepared},
     snapshot::Head,
+    unprocessed::{Reason, Unprocessed},
     waiting::Waiting,
     watch::{Change, Hub, Past, Place, Told},
 };
@@ -32,6 +33,7 @@ struct Inner {
     /// That the mirror's end is reached says nothing about its origin.
     is_region: bool,
     memory: Memory,
+    unprocessed: Unprocessed,
     progress: watch::Sender<Progress>,
     waiting: Waiting,
     hub: Hub,
@@ -57,7 +59,7 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 pub(crate) enum Ahead {
     /// An entity or its deletion; not prepared: nothing new.
-    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>> },
+    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>>, reason: Option<Reason> },
     /// Anything else.
     Told(Followed),
 }
@@ -85,6 +87,7 @@ impl Default for Inner {
             max_behind: Duration::MAX,
             is_region: false,
             memory: Memory::default(),
+            unprocessed: Unprocessed::default(),
             progress: watch::Sender::default(),
             waiting: Waiting::default(),
             hub: Hub::default(),
@@ -154,12 +157,12 @@ impl State {
     }
 
     /// The sequence of the stream that is reached.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         self.0.hub.read().news().1
     }
 
     /// Everything up to this sequence of the stream was taken.
-    pub(crate) fn reach(&self, sequence: u64) {
+    pub fn reach(&self, sequence: u64) {
         self.0.hub.write().reach(sequence);
     }
 
@@ -185,6 +188,7 @@ impl State {
     pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
         let place = Place { stream: head.stream, sequence: head.sequence };
         self.0.hub.write().restore(place, head.forgotten, traces);
+        self.0.unprocessed.restore(head.unprocessed.clone());
         self.0.progress.send_modify(|progress| {
             (progress.stream, progress.watermark) = (Some(head.stream), Some(head.watermark));
         });
@@ -192,15 +196,17 @@ impl State {
 
     /// Works out what the follower was told, as far as that can be done ahead and beside others: what takes the time.
     pub(crate) fn prepare(&self, followed: Followed) -> Ahead {
-        let Followed::Entity(message) = followed else { return Ahead::Told(followed) };
+        let Followed::Entity(mut message) = followed else { return Ahead::Told(followed) };
+        let revision = message.revision;
+        let reason = message.unprocessed.take().map(|error| Reason { revision, error });
         let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
         let is_newer = self.0.memory.is_newer(&entity_ref, version);
         let prepared = is_newer.then(|| Box::new(self.0.memory.prepare(message)));
-        Ahead::Entity { entity_ref, version, sequence, prepared }
+        Ahead::Entity { entity_ref, version, sequence, prepared, reason }
     }
 
     /// Takes what the follower was told; `lag` are the messages still to come.
-    pub(crate) fn apply(&self, followed: Followed, lag: u64) {
+    pub fn apply(&self, followed: Followed, lag: u64) {
         self.take(self.prepare(followed), lag);
     }
 
@@ -208,7 +214,10 @@ impl State {
     pub(crate) fn take(&self, ahead: Ahead, lag: u64) {
         self.0.lag.store(lag, Relaxed);
         match ahead {
-            Ahead::Entity { entity_ref, version, sequence, prepared } => {
+            Ahead::Entity { entity_ref, version, sequence, prepared, reason } => {
+                if prepared.is_some() {
+                    self.0.unprocessed.note(&entity_ref, reason);
+                }
                 self.take_entity(&entity_ref, version, sequence, prepared);
             }
             Ahead::Told(followed) => self.take_told(followed),
@@ -242,6 +251,7 @@ impl State {
             Followed::StreamReplaced => {
                 self.0.hub.write().begin_replay();
                 self.0.memory.begin_replay();
+                self.0.unprocessed.clear();
                 self.0.progress.send_modify(|progress| {
                     progress.caught_up = false;
                     progress.replaying = true;
@@ -293,9 +303,6 @@ impl State {
             }
             if !std::mem::replace(&mut progress.ready, true) {
                 tracing::info!(entities = self.entities(), "the reader has caught up");
-                let state = self.clone();
-                // Beside the calls that come already; it ends by itself.
-                std::thread::spawn(move || state.0.memory.warm());
             }
         }
         if progress != before {
@@ -340,6 +347,11 @@ impl State {
     /// The entities, for a process that serves them in another way too.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
+    }
+
+    /// Entities that were never processed successfully.
+    pub(crate) fn unprocessed(&self) -> &Unprocessed {
+        &self.0.unprocessed
     }
 
     pub(crate) fn waiting(&self) -> &Waiting {

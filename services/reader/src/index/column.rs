@@ -15,7 +15,7 @@ const NONE: u32 = u32::MAX;
 const MANY: u32 = 1 << 31;
 
 /// The values of one key in one segment, as their sources wrote them.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Column {
     /// By document.
     slots: Vec<u32>,

@@ -168,6 +168,7 @@ impl Dictionary {
         // Of a term that stands there in several spellings the first counts, as everywhere.
         let mut numbers: Vec<(u32, u32, RowId)> = Vec::with_capacity(rows.len() + 8);
         let mut true_keys = HashSet::new();
+        let mut hidden_key = None;
         for FlatRow { key, value, original } in rows.iter() {
             let place = numbers.len() as u32;
             // One spelling of it is hidden, the others are not.
@@ -175,9 +176,14 @@ impl Dictionary {
                 continue;
             }
             if value.is_some() && is_hidden(key) {
-                for row in [self.intern_hidden(hidden_hash(key, None)), self.intern_hidden(hidden_hash(key, value))] {
+                // Relations of one type stand together.
+                if hidden_key != Some(key) {
+                    hidden_key = Some(key);
+                    let row = self.intern_hidden(hidden_hash(key, None));
                     numbers.push((row.0, place, row));
                 }
+                let row = self.intern_hidden(hidden_hash(key, value));
+                numbers.push((row.0, place, row));
             } else if original == Some(TRUE) {
                 let row = self.intern_hidden(hidden_hash(key, Some(TRUE)));
                 numbers.push((row.0, place, row));

@@ -142,12 +142,18 @@ impl DocSet {
 
     /// The documents in rising order.
     pub fn iter(&self) -> Box<dyn Iterator<Item = u16> + '_> {
-        let words: &[u64] = match self {
-            DocSet::Bits(words, _) => words.as_slice(),
-            _ => return Box::new(self.list().unwrap_or_default().iter().copied()),
+        self.iter_from(0)
+    }
+
+    /// The documents from one on, in rising order.
+    pub fn iter_from(&self, from: u16) -> Box<dyn Iterator<Item = u16> + '_> {
+        let DocSet::Bits(words, _) = self else {
+            let list = self.list().unwrap_or_default();
+            return Box::new(list[list.partition_point(|doc| *doc < from)..].iter().copied());
         };
-        Box::new(words.iter().enumerate().flat_map(|(place, word)| {
-            let mut left = *word;
+        let first = usize::from(from) / 64;
+        Box::new(words.iter().enumerate().skip(first).flat_map(move |(place, word)| {
+            let mut left = if place == first { *word & (u64::MAX << (from % 64)) } else { *word };
             std::iter::from_fn(move || {
                 let bit = (left != 0).then(|| left.trailing_zeros())?;
                 left &= left - 1;
@@ -315,9 +321,10 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn is_a_set(one in docs(), two in docs()) {
+        fn is_a_set(one in docs(), two in docs(), from in any::<u16>()) {
             let (left, right) = (set(&one), set(&two));
             check(&left, &one);
+            prop_assert!(left.iter_from(from).eq(one.range(from..).copied()));
             check(&left.and(&right), &one.intersection(&two).copied().collect());
             check(&left.and_not(&right), &one.difference(&two).copied().collect());
             let mut both = left.clone();

@@ -11,7 +11,7 @@ use super::texts::{TextId, Texts};
 const NONE: u32 = u32::MAX;
 
 /// The values of one key in one segment, in order. Values are numbers whose texts the caller knows: of texts, or of documents for their refs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Order {
     /// Distinct values in the order of their texts, and by how many documents each is had.
     values: Vec<u32>,
@@ -22,17 +22,96 @@ pub struct Order {
 }
 
 impl Order {
-    /// The order of documents' values, given sorted by their texts; equal numbers are the same value.
-    pub fn of_sorted(docs: impl Iterator<Item = (u16, u32)>) -> Order {
-        let mut order = Order::default();
-        for (doc, value) in docs {
-            if order.values.last() != Some(&value) {
-                order.values.push(value);
-                order.docs.push(0);
-            }
-            order.give(doc, order.values.len() - 1);
+    /// Takes in documents' values, sorted by their texts; equal neighbours are one value. `number` gives a value that is new its number.
+    pub fn extend<'t, V: Texted>(
+        &mut self,
+        sorted: &[V],
+        text: impl Fn(u32) -> &'t str,
+        number: impl FnMut(&V) -> u32,
+    ) {
+        let found = self.find_all(sorted, text);
+        self.take_in(sorted, &found, number);
+    }
+
+    fn take_in<V: Texted>(&mut self, sorted: &[V], found: &[Result<usize, usize>], number: impl FnMut(&V) -> u32) {
+        let news = self.insert_all(sorted, found, number);
+        let mut before = 0;
+        for ((value, found), next) in sorted.iter().zip(found).zip(1..) {
+            let place = match found {
+                Ok(place) => place + news.partition_point(|at| at <= place),
+                Err(place) => place + before,
+            };
+            self.give(value.doc(), place);
+            let is_last = sorted.get(next).is_none_or(|next| next.text() != value.text());
+            before += usize::from(found.is_err() && is_last);
         }
-        order
+    }
+
+    /// Where sorted texts stand, or would.
+    fn find_all<'t, V: Texted>(&self, sorted: &[V], text: impl Fn(u32) -> &'t str) -> Vec<Result<usize, usize>> {
+        let mut from = 0;
+        let places = sorted.iter().map(|value| {
+            let rest = &self.values[from..];
+            let found = rest.binary_search_by(|other| text(*other).cmp(value.text()));
+            let place = found.map(|place| from + place).map_err(|place| from + place);
+            from = place.unwrap_or_else(|place| place);
+            place
+        });
+        places.collect()
+    }
+
+    /// Puts in what was not found, each value once; gives the places before which that was.
+    fn insert_all<V: Texted>(
+        &mut self,
+        sorted: &[V],
+        found: &[Result<usize, usize>],
+        mut number: impl FnMut(&V) -> u32,
+    ) -> Vec<usize> {
+        let mut news = Vec::new();
+        let (mut values, mut docs) = (Vec::new(), Vec::new());
+        let mut taken = 0;
+        for (at, (value, found)) in sorted.iter().zip(found).enumerate() {
+            let Err(place) = *found else { continue };
+            if at > 0 && sorted[at - 1].text() == value.text() {
+                continue;
+            }
+            if news.is_empty() {
+                values.reserve_exact(self.values.len() + sorted.len());
+                docs.reserve_exact(self.values.len() + sorted.len());
+            }
+            values.extend_from_slice(&self.values[taken..place]);
+            docs.extend_from_slice(&self.docs[taken..place]);
+            taken = place;
+            values.push(number(value));
+            docs.push(0);
+            news.push(place);
+        }
+        if !news.is_empty() {
+            values.extend_from_slice(&self.values[taken..]);
+            docs.extend_from_slice(&self.docs[taken..]);
+            self.move_places(&news);
+            (self.values, self.docs) = (values, docs);
+        }
+        news
+    }
+
+    /// Documents know the places as they are once there is a new value before each of these.
+    fn move_places(&mut self, news: &[usize]) {
+        let mut moved = Vec::with_capacity(self.values.len());
+        let mut before = 0;
+        for place in 0..self.values.len() {
+            while news.get(before).is_some_and(|at| *at <= place) {
+                before += 1;
+            }
+            moved.push((place + before) as u32);
+        }
+        let moved_to = |at: &mut u32| {
+            if *at != NONE {
+                *at = moved[*at as usize];
+            }
+        };
+        self.low.iter_mut().for_each(moved_to);
+        self.high.iter_mut().for_each(moved_to);
     }
 
     /// A new value at a place; documents are given it by [`Order::give`].
@@ -97,30 +176,36 @@ impl Order {
     }
 }
 
+/// A value of a document.
+pub trait Texted {
+    fn text(&self) -> &str;
+    fn doc(&self) -> u16;
+}
+
+impl<T: AsRef<str>> Texted for (T, u16) {
+    fn text(&self) -> &str {
+        self.0.as_ref()
+    }
+
+    fn doc(&self) -> u16 {
+        self.1
+    }
+}
+
 /// An order with the texts of its values.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct TextOrder {
     order: Order,
     texts: Texts,
 }
 
 impl TextOrder {
-    /// The order of all these documents' values at once.
-    pub fn build<T: AsRef<str>>(mut values: Vec<(T, u16)>) -> TextOrder {
-        values.sort_unstable_by(|one, other| one.0.as_ref().cmp(other.0.as_ref()).then(one.1.cmp(&other.1)));
-        let mut texts = Texts::default();
-        let mut last: Option<(usize, u32)> = None;
-        let mut numbered = Vec::with_capacity(values.len());
-        for (place, (text, doc)) in values.iter().enumerate() {
-            let text = text.as_ref();
-            let id = match last {
-                Some((before, id)) if values[before].0.as_ref() == text => id,
-                _ => texts.insert(text, 0).0,
-            };
-            last = Some((place, id));
-            numbered.push((*doc, id));
-        }
-        TextOrder { order: Order::of_sorted(numbered.into_iter()), texts }
+    /// Takes in values of documents that had none.
+    pub fn extend<T: AsRef<str>>(&mut self, mut values: Vec<(T, u16)>) {
+        values.sort_unstable_by(|one, other| one.text().cmp(other.text()).then(one.1.cmp(&other.1)));
+        let TextOrder { order, texts } = self;
+        let found = order.find_all(&values, |id| texts.get(TextId(id)));
+        order.take_in(&values, &found, |(text, _)| texts.insert(text.as_ref(), 0).0);
     }
 
     /// A document has these values; it had none.

@@ -68,7 +68,7 @@ impl TermDocs<'_> {
 }
 
 /// The sets of the terms that have more than one document.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Postings(Slab<DocSet>);
 
 impl Postings {

@@ -70,29 +70,24 @@ impl Segment {
         let mut rows = self.dictionary.intern(rows);
         rows.sort_unstable();
         let before = self.docs[usize::from(doc)].take();
-        let new = Doc { stored, rows: Rows::of_sorted(&rows) };
         if before.is_none() {
-            self.views.refs.each(|(), order| {
-                let place = order.find(new.stored.entity_ref(), |id| entity_ref(&self.docs, id));
-                let place = place.unwrap_or_else(|place| place);
-                order.insert(place, u32::from(doc));
-                order.give(doc, place);
-            });
+            self.views.add(doc);
         }
-        self.change(doc, before, Some(new));
+        self.change(doc, before, Some(Doc { stored, rows: Rows::of_sorted(&rows) }), &rows);
         self.alive.insert(doc);
     }
 
     /// A document is no entity any more; its number is free.
     pub fn remove(&mut self, doc: u16) {
-        self.views.refs.each(|(), order| {
+        self.views.refs.each(doc, |(), order| {
             if let Some(place) = order.place(doc, false) {
                 order.clear(doc);
                 order.take(place as usize);
             }
         });
         let before = self.docs[usize::from(doc)].take();
-        self.change(doc, before, None);
+        self.change(doc, before, None, &[]);
+        self.views.forget(doc);
         self.alive.remove(doc);
         self.free.push(doc);
     }
@@ -138,40 +133,41 @@ impl Segment {
 
     /// A key's values by document, for facets.
     pub(super) fn column(&self, key: &str) -> Arc<Column> {
-        self.views.columns.get(key.to_owned(), || {
-            let mut column = Column::default();
-            self.for_each_valued(key, |doc, values| column.put(doc, &originals(values)));
-            column
-        })
+        let take_in = |column: &mut Column, docs: &DocSet| {
+            self.for_each_valued(key, docs, |doc, values| column.put(doc, &originals(values)));
+        };
+        self.views.columns.get(key.to_owned(), || built(|column| take_in(column, &self.docs_of_key(key))), take_in)
     }
 
     /// A key's values in order.
     pub(super) fn order(&self, key: &str) -> Arc<TextOrder> {
-        self.views.orders.get(key.to_owned(), || {
+        let take_in = |order: &mut TextOrder, docs: &DocSet| {
             let mut all = Vec::new();
-            self.for_each_valued(key, |doc, values| {
+            self.for_each_valued(key, docs, |doc, values| {
                 all.extend(values.iter().map(|value| (value.lower.clone(), doc)));
             });
-            TextOrder::build(all)
-        })
+            order.extend(all);
+        };
+        self.views.orders.get(key.to_owned(), || built(|order| take_in(order, &self.docs_of_key(key))), take_in)
     }
 
     /// The entities' refs in order.
     pub(super) fn ref_order(&self) -> Arc<Order> {
-        self.views.refs.get((), || {
-            let mut docs: Vec<u16> = self.alive.iter().collect();
-            docs.sort_by_cached_key(|doc| entity_ref(&self.docs, u32::from(*doc)));
-            Order::of_sorted(docs.into_iter().map(|doc| (doc, u32::from(doc))))
-        })
+        let take_in = |order: &mut Order, docs: &DocSet| {
+            let mut refs: Vec<(&str, u16)> = Vec::with_capacity(docs.len());
+            docs.for_each(|doc| refs.push((entity_ref(&self.docs, u32::from(doc)), doc)));
+            refs.sort_unstable();
+            order.extend(&refs, |id| entity_ref(&self.docs, id), |(_, doc)| u32::from(*doc));
+        };
+        self.views.refs.get((), || built(|order| take_in(order, &self.alive)), take_in)
     }
 
     /// The words of a key's values.
     pub(super) fn tokens(&self, key: &str) -> Arc<Tokens> {
-        self.views.tokens.get(key.to_owned(), || {
-            let mut tokens = Tokens::default();
-            self.for_each_valued(key, |doc, values| tokens.put(doc, lowers(values).into_iter()));
-            tokens
-        })
+        let take_in = |tokens: &mut Tokens, docs: &DocSet| {
+            self.for_each_valued(key, docs, |doc, values| tokens.put(doc, lowers(values).into_iter()));
+        };
+        self.views.tokens.get(key.to_owned(), || built(|tokens| take_in(tokens, &self.docs_of_key(key))), take_in)
     }
 
     /// Where a ref stands in their order, or would.
@@ -205,10 +201,15 @@ impl Segment {
         self.column(key);
     }
 
-    /// Calls `each` with every document that has values under a key, and the values.
-    fn for_each_valued<'s>(&'s self, key: &str, mut each: impl FnMut(u16, &[FieldValue<'s>])) {
+    /// Every document that has a key.
+    fn docs_of_key(&self, key: &str) -> DocSet {
         let mut docs = DocSet::default();
         self.dictionary.docs_of_key(key).iter().for_each(|having| having.add_to(&mut docs));
+        docs
+    }
+
+    /// Calls `each` with those of these documents that have values under a key, and the values.
+    fn for_each_valued<'s>(&'s self, key: &str, docs: &DocSet, mut each: impl FnMut(u16, &[FieldValue<'s>])) {
         let field = Field::of(&self.dictionary, key);
         docs.for_each(|doc| {
             let held = self.docs[usize::from(doc)].as_ref();
@@ -220,37 +221,41 @@ impl Segment {
     }
 
     /// Changes what a document is: the views first, while the dictionary still knows the old rows, and knows the new ones already.
-    fn change(&mut self, doc: u16, before: Option<Doc>, after: Option<Doc>) {
-        if !self.views.are_empty() {
-            self.change_views(doc, before.as_ref(), after.as_ref());
+    fn change(&mut self, doc: u16, before: Option<Doc>, after: Option<Doc>, rows: &[RowId]) {
+        match before {
+            // Of a document that is new the views know nothing yet.
+            None => rows.iter().for_each(|row| self.dictionary.add(*row, doc)),
+            Some(before) => {
+                self.change_views(doc, &before, after.as_ref());
+                let old: Vec<RowId> = before.rows.iter().collect();
+                self.change_rows(doc, &old, rows);
+            }
         }
-        let rows = |held: &Option<Doc>| held.iter().flat_map(|held| held.rows.iter()).collect::<Vec<_>>();
-        self.change_rows(doc, &rows(&before), &rows(&after));
         self.docs[usize::from(doc)] = after;
     }
 
-    fn change_views(&mut self, doc: u16, old: Option<&Doc>, new: Option<&Doc>) {
+    fn change_views(&mut self, doc: u16, old: &Doc, new: Option<&Doc>) {
         let dictionary = &self.dictionary;
         let values = |held: Option<&Doc>, key: &str| match held {
             Some(held) => held.values(dictionary, &Field::of(dictionary, key)),
             None => Vec::new(),
         };
-        self.views.columns.each(|key, column| {
-            let (old, new) = (values(old, key), values(new, key));
+        self.views.columns.each(doc, |key, column| {
+            let (old, new) = (values(Some(old), key), values(new, key));
             if old != new {
                 column.clear(doc);
                 column.put(doc, &originals(&new));
             }
         });
-        self.views.orders.each(|key, order| {
-            let (old, new) = (values(old, key), values(new, key));
+        self.views.orders.each(doc, |key, order| {
+            let (old, new) = (values(Some(old), key), values(new, key));
             if old != new {
                 order.clear(doc, &lowers(&old));
                 order.put(doc, &lowers(&new));
             }
         });
-        self.views.tokens.each(|key, tokens| {
-            let (old, new) = (values(old, key), values(new, key));
+        self.views.tokens.each(doc, |key, tokens| {
+            let (old, new) = (values(Some(old), key), values(new, key));
             if old != new {
                 tokens.clear(doc, lowers(&old).into_iter());
                 tokens.put(doc, lowers(&new).into_iter());
@@ -356,6 +361,12 @@ impl Doc {
 /// Whether a value is short enough to have a row of its own.
 fn is_searched(value: &str) -> bool {
     value.len() <= MAX_VALUE_LENGTH || value.encode_utf16().count() <= MAX_VALUE_LENGTH
+}
+
+fn built<V: Default>(fill: impl FnOnce(&mut V)) -> V {
+    let mut view = V::default();
+    fill(&mut view);
+    view
 }
 
 fn originals<'a>(values: &'a [FieldValue<'_>]) -> Vec<&'a str> {

@@ -3,7 +3,7 @@
 use std::ops::{Index, IndexMut};
 
 /// Things of one type, by number. A place that is free holds the type's default.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Slab<T> {
     places: Vec<T>,
     free: Vec<u32>,

@@ -37,7 +37,7 @@ impl Default for TextId {
 }
 
 /// The arena.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Texts {
     chunks: Vec<Vec<u8>>,
     /// Freed slots by their size in units of four.

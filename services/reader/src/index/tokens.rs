@@ -14,7 +14,7 @@ use super::{
 };
 
 /// The words of one field's values in one segment.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Tokens {
     words: Slab<Word>,
     table: HashTable<u32>,
@@ -22,7 +22,7 @@ pub struct Tokens {
     postings: Postings,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Word {
     text: TextId,
     hash: u32,

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::entity;
 use crate::{
     index::{Cursor, Facet, OrderBy, Query, TextQuery},
-    memory::{Memory, read},
+    memory::{Memory, Place, read},
 };
 
 /// Documents of a segment, so that a few entities fill several.
@@ -199,12 +199,25 @@ fn stream(memory: &Memory, ask: &Ask) -> Vec<String> {
     }
 }
 
+/// What a walk in the order in which entities are held sees, sorted.
+fn held(memory: &Memory, ask: &Ask) -> Vec<String> {
+    let (mut seen, mut from) = (Vec::new(), Some(Place::default()));
+    while let Some(place) = from {
+        let (found, next) = memory.matching_from(&ask.query, place, ask.size);
+        seen.extend(found.iter().map(|(_, stored)| stored.entity_ref().to_owned()));
+        from = next;
+    }
+    seen.sort_unstable();
+    seen
+}
+
 fn check(memory: &Memory, rows: &Rows, ask: &Ask) {
     let expected = naive_list(ask, rows);
     assert_eq!(walk(memory, ask), (expected.clone(), expected.len()), "{ask:?}");
     let by_ref: Vec<String> =
         rows.iter().filter(|(_, rows)| naive_matches(&ask.query, rows)).map(|(of, _)| of.clone()).collect();
     assert_eq!(stream(memory, ask), by_ref, "{ask:?}");
+    assert_eq!(held(memory, ask), by_ref, "{ask:?}");
     for of in rows.keys() {
         assert_eq!(memory.matching(of, &ask.query).is_some(), by_ref.contains(of), "{of} {ask:?}");
     }

@@ -48,6 +48,7 @@ fn entity(entity_ref: &str, version: i64, spec: Option<Value>) -> EntityMessage 
         published: SystemTime::UNIX_EPOCH,
         body: body.map(|body| body.to_string().into()),
         parents: Vec::new(),
+        unprocessed: None,
     }
 }
 

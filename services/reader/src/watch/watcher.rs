@@ -27,7 +27,7 @@ const QUIET_TICKS: u64 = 15;
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// WatchEntities.
-pub(crate) async fn watch_entities(
+pub async fn watch_entities(
     state: &State,
     request: &v1::WatchEntitiesRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchEntitiesResponse, tonic::Status>> + use<>, Error> {
