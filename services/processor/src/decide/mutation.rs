@@ -3,7 +3,7 @@
 use super::{Entity, PROVIDER, Plan};
 use crate::event::{Change, Event, Upsert};
 use catalog::claims::{Claims, Inserted, Revision, Standing};
-use store::{Floor, Parts};
+use store::{EntityRow, Floor, Parts};
 
 /// Why an event is not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +25,7 @@ pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, fl
         return Some(Unapplied::TooEarly(revision - 1 - floor.revision));
     }
     let found = entity.claims.winner_before(revision).map(|standing| standing.newest);
-    // The newest event may have changed nothing: what is shown still has the revision of the one that did.
-    let shown = found.map(|newest| entity.row.revision.min(newest));
-    if [found, shown].contains(&Some(*expected)) || (found.is_none() && *expected == 0) {
+    if [found, shown(&entity.row, found)].contains(&Some(*expected)) || (found.is_none() && *expected == 0) {
         return None;
     }
     let entity_ref = &event.entity_ref;
@@ -35,6 +33,12 @@ pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, fl
         Some(found) => format!("expected {entity_ref} at revision {expected}, and it has moved on to {found}"),
         None => format!("expected {entity_ref} at revision {expected}, and it is not there"),
     }))
+}
+
+/// The newest event may have changed nothing: what is shown still has the revision of the one that did. Where nothing is shown, because a later
+/// withdrawal came first, the row's revision says nothing of the claim that is found.
+fn shown(row: &EntityRow, found: Option<Revision>) -> Option<Revision> {
+    found.filter(|_| row.winner.is_some()).map(|newest| row.revision.min(newest))
 }
 
 /// Counts an event that is merged now, which it is once, as a part of its snapshot.
@@ -101,4 +105,33 @@ pub(super) fn conflicts_begun(entity: &Entity) -> Vec<Conflict> {
         shown: (winner.to_owned(), shown.key.clone(), shown.newest),
     };
     found.map(conflict).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_shown_has_the_revision_of_the_last_change() {
+        for (winner, revision, found, expected) in [
+            (Some("p"), 5, Some(7), Some(5)),
+            (Some("p"), 9, Some(7), Some(7)),
+            (Some("p"), 5, None, None),
+            // A withdrawal above it came first: the row was never written, or tells of an earlier withdrawal.
+            (None, 0, Some(7), None),
+            (None, 2, Some(7), None),
+        ] {
+            let row = EntityRow {
+                id: 1,
+                entity_ref: "component:default/a".to_owned(),
+                settled_born: None,
+                born: None,
+                winner: winner.map(str::to_owned),
+                revision,
+                emitted: None,
+                orphan: false,
+            };
+            assert_eq!(shown(&row, found), expected, "{winner:?} at {revision}, found {found:?}");
+        }
+    }
 }
