@@ -189,8 +189,13 @@ impl Nats {
     pub async fn subjects(&self, name: &str, filter: String) -> Result<Vec<String>, Error> {
         let handle = self.handle(name).await?;
         let info = handle.info_builder().subjects(filter).fetch().await.map_err(Error::away)?;
-        let all: Vec<_> = info.collect().await;
-        all.into_iter().map(|subject| subject.map(|(subject, _)| subject).map_err(Error::away)).collect()
+        let mut info = std::pin::pin!(info);
+        let mut subjects = Vec::new();
+        // Asked for more after an error, the client panics.
+        while let Some(subject) = info.next().await {
+            subjects.push(subject.map_err(Error::away)?.0);
+        }
+        Ok(subjects)
     }
 
     pub async fn consumer_config(&self, stream: &str, durable: &str) -> Result<Option<pull::Config>, Error> {
