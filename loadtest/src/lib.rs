@@ -20,6 +20,7 @@ mod settle;
 mod shape;
 mod signal;
 mod single;
+mod site;
 mod snapshot;
 mod usage;
 mod view;

@@ -71,17 +71,15 @@ impl Metrics {
     /// The name is Backstage's, without Prometheus's `_total`.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let of_name = |sample: &&Sample| sample.name.strip_suffix("_total").unwrap_or(&sample.name) == name;
-        let fits = |sample: &&Sample| {
-            labels.iter().all(|(key, value)| sample.labels.get(*key).is_some_and(|found| found == value))
-        };
-        self.0.iter().filter(of_name).filter(fits).fold(0.0, |sum, sample| sum + sample.value)
+        self.0.iter().filter(of_name).filter(|sample| sample.has(labels)).fold(0.0, |sum, sample| sum + sample.value)
     }
 
-    /// A quantile (0 to 1) of a histogram over all processes, in the histogram's unit, interpolated within a bucket; none where nothing was
-    /// recorded. What lies beyond the last bound is given as that bound.
-    pub fn quantile(&self, name: &str, quantile: f64) -> Option<f64> {
+    /// A quantile (0 to 1) of a histogram over all processes, as far as these labels have these values, in the histogram's unit, interpolated
+    /// within a bucket; none where nothing was recorded. What lies beyond the last bound is given as that bound.
+    pub fn quantile(&self, name: &str, labels: &[(&str, &str)], quantile: f64) -> Option<f64> {
         let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for sample in self.0.iter().filter(|sample| sample.name == format!("{name}_bucket")) {
+        let of_name = |sample: &&Sample| sample.name.strip_suffix("_bucket") == Some(name) && sample.has(labels);
+        for sample in self.0.iter().filter(of_name) {
             let bound: f64 = sample.labels.get("le")?.parse().ok()?;
             match buckets.iter_mut().find(|(known, _)| *known == bound) {
                 Some((_, count)) => *count += sample.value,
@@ -99,6 +97,12 @@ impl Metrics {
             (lower, below) = (bound, count);
         }
         Some(lower)
+    }
+}
+
+impl Sample {
+    fn has(&self, labels: &[(&str, &str)]) -> bool {
+        labels.iter().all(|(key, value)| self.labels.get(*key).is_some_and(|found| found == value))
     }
 }
 
@@ -174,12 +178,12 @@ delay_seconds_bucket{le="+Inf"} 100
     #[test]
     fn quantiles_are_of_all_processes_together() {
         let mut metrics = Metrics::parse(TEXT);
-        assert_eq!(metrics.quantile("delay_seconds", 0.25), Some(0.05));
-        assert_eq!(metrics.quantile("delay_seconds", 0.7), Some(0.15000000000000002));
-        assert_eq!(metrics.quantile("delay_seconds", 0.99), Some(0.2));
-        assert_eq!(metrics.quantile("absent", 0.5), None);
+        assert_eq!(metrics.quantile("delay_seconds", &[], 0.25), Some(0.05));
+        assert_eq!(metrics.quantile("delay_seconds", &[], 0.7), Some(0.15000000000000002));
+        assert_eq!(metrics.quantile("delay_seconds", &[], 0.99), Some(0.2));
+        assert_eq!(metrics.quantile("absent", &[], 0.5), None);
         metrics.add(Metrics::parse("delay_seconds_bucket{le=\"0.1\"} 300\ndelay_seconds_bucket{le=\"0.2\"} 300\ndelay_seconds_bucket{le=\"+Inf\"} 300"));
-        assert!(metrics.quantile("delay_seconds", 0.5).is_some_and(|median| median < 0.1));
+        assert!(metrics.quantile("delay_seconds", &[], 0.5).is_some_and(|median| median < 0.1));
     }
 
     #[test]

@@ -141,7 +141,8 @@ impl Tormentor<'_> {
         let mut left = self.random.below(total);
         for (fault, _, weight) in FAULTS {
             if left < weight {
-                return if self.is_possible(fault) { fault } else { Fault::KillRole };
+                let instead = if self.site.is_cluster() { Fault::KillBroker } else { Fault::KillRole };
+                return if self.is_possible(fault) { fault } else { instead };
             }
             left -= weight;
         }

@@ -3,18 +3,20 @@
 use super::oracle::{self, Catalog};
 use super::provider::Accepted;
 use super::site::Site;
-use super::watcher::{Seen, lock};
+use super::watcher::{self, Seen, lock};
 use crate::Error;
 use crate::snapshot::first_difference;
 use crate::view::View;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 /// How long everything may take to come to rest after the last fault.
 const REST_LIMIT: Duration = Duration::from_secs(180);
+/// How long a watcher may take to have what the reader has.
+const WATCH_LIMIT: Duration = Duration::from_secs(20);
 /// Violations of one sort that are told.
 const TOLD: usize = 20;
 
@@ -84,6 +86,10 @@ pub(crate) async fn judge(site: &Site, accepted: &[Accepted], seen: &Mutex<Seen>
         violations.extend(compare(&expected, &found).into_iter().take(TOLD));
         violations.extend(compare_relations(&relations, &found).into_iter().take(TOLD));
     }
+    match site.deadlocks() {
+        0 => {}
+        deadlocks => violations.push(format!("{deadlocks} deadlocks: locks are not taken in one order")),
+    }
     violations.extend(dead_letters(site, accepted)?.into_iter().take(TOLD));
     violations.extend(watched(site, seen).await?.into_iter().take(TOLD));
     Ok(violations)
@@ -151,25 +157,40 @@ fn dead_letters(site: &Site, accepted: &[Accepted]) -> Result<Vec<String>, Error
     Ok(violations)
 }
 
-/// What a watcher has in the end is what the reader has.
+/// What a watcher has in the end is what the reader has, in the same versions.
 async fn watched(site: &Site, seen: &Mutex<Seen>) -> Result<Vec<String>, Error> {
     let reader = site.readers().first().cloned().unwrap_or_default();
     let found: BTreeSet<String> = read(&reader).await?.into_keys().collect();
-    let until = Instant::now() + Duration::from_secs(20);
+    // One that begins now is shown everything as it is.
+    let fresh = Arc::new(Mutex::new(Seen::default()));
+    let (_address, reader) = tokio::sync::watch::channel(reader);
+    let watching = tokio::spawn(watcher::run(reader, Arc::clone(&fresh)));
+    let until = Instant::now() + WATCH_LIMIT;
+    let there = |seen: &Mutex<Seen>| -> BTreeMap<String, i64> {
+        let seen = lock(seen);
+        let there = seen.entities.iter().filter(|(_, (_, is_there))| *is_there);
+        there.map(|(entity_ref, (version, _))| (entity_ref.clone(), *version)).collect()
+    };
     loop {
-        let there: BTreeSet<String> = lock(seen)
-            .entities
-            .iter()
-            .filter(|(_, (_, is_there))| *is_there)
-            .map(|(entity_ref, _)| entity_ref.clone())
-            .collect();
-        let mut violations = lock(seen).violations.clone();
-        if there == found {
-            return Ok(violations);
-        }
-        if Instant::now() > until {
-            let differing: Vec<&String> = there.symmetric_difference(&found).take(5).collect();
-            violations.push(format!("watch: {} entities, the reader has {}: {differing:?}", there.len(), found.len()));
+        let (old, new) = (there(seen), there(fresh.as_ref()));
+        let is_all = found.iter().eq(new.keys());
+        if is_all && old == new || Instant::now() > until {
+            watching.abort();
+            let mut violations = lock(seen).violations.clone();
+            let refs: BTreeSet<&String> = old.keys().chain(new.keys()).chain(&found).collect();
+            violations.extend(refs.into_iter().filter(|entity_ref| old.get(*entity_ref) != new.get(*entity_ref)).map(
+                |entity_ref| {
+                    let (old, new) = (old.get(entity_ref), new.get(entity_ref));
+                    format!("watch: {entity_ref}: the watcher has version {old:?}, the reader {new:?}")
+                },
+            ));
+            if !is_all {
+                violations.push(format!(
+                    "watch: a fresh one shows {} entities, the reader has {}",
+                    new.len(),
+                    found.len()
+                ));
+            }
             return Ok(violations);
         }
         sleep(Duration::from_millis(200)).await;

@@ -318,6 +318,13 @@ impl Site {
         Ok(())
     }
 
+    /// Deadlocks that PostgreSQL has found, as its log tells.
+    pub fn deadlocks(&self) -> usize {
+        let log = self.data.path().join(Server::Database.directory()).join("postgres.log");
+        let log = std::fs::read(log).unwrap_or_default();
+        String::from_utf8_lossy(&log).matches("deadlock detected").count()
+    }
+
     /// Stops everything.
     pub async fn stop(mut self) -> Result<(), Error> {
         self.bus.close().await;

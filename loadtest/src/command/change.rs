@@ -2,13 +2,13 @@
 
 use crate::Error;
 use crate::generate::Catalog;
-use crate::installation::{Given, Installation, Started};
+use crate::installation::Installation;
 use crate::plot::{Plot, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, bar, import};
 use crate::single::{Changes, Measured, Wait, publish_for_ever};
+use crate::site::{Site, queue_delays};
 use serde_json::Value;
-use std::time::Duration;
 
 /// Different entities that are changed in turn, at most.
 const TARGETS: usize = 10_000;
@@ -31,15 +31,10 @@ pub(crate) struct Change {
     /// What they are
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Seconds to wait until the first catalog is readable
-    #[arg(long, value_name = "SECONDS", default_value = "600")]
-    limit: u64,
     #[command(flatten)]
     plots: Plots,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    started: Started,
+    site: Site,
 }
 
 pub(crate) fn rate(text: &str) -> Result<f64, String> {
@@ -50,8 +45,8 @@ pub(crate) fn rate(text: &str) -> Result<f64, String> {
 impl Change {
     /// Changes and measures; a change that is answered with other content is a violation.
     pub async fn run(&self) -> Result<Report, Error> {
-        let installation = Installation::open(&self.given, &self.started, 1, 1).await?;
-        import(&installation, &self.catalog(), FLIGHTS, Duration::from_secs(self.limit)).await?;
+        let installation = self.site.open().await?;
+        import(&installation, &self.catalog(), FLIGHTS, self.site.limit()).await?;
         let mut report = Report::new(format!(
             "change: {} changes at {} a second, {} a second beside them, in a catalog of {} entities, each way of waiting",
             self.count, self.rate, self.background, self.entities
@@ -64,6 +59,7 @@ impl Change {
         }
         let title = format!("one change, publish to readable, {} a second beside it", self.background);
         self.plots.draw(&format!("change-latencies-{}", self.background), &Plot::of_quantiles(title, lines))?;
+        queue_delays(&mut report, &installation, Some("fresh")).await?;
         report.note("from the moment that a change was due, its publish included, until the reader answered it");
         installation.stop().await?;
         Ok(report)

@@ -1,6 +1,6 @@
 //! `loadtest conformance`: recorded cases through the running pipeline, each in an installation of its own, and the verdict on each.
 
-use crate::conformance::case::{Case, find};
+use crate::conformance::case::find;
 use crate::conformance::engine::Shared;
 use crate::conformance::judge::{Aspect, Difference, judge};
 use crate::conformance::play::play;
@@ -166,13 +166,12 @@ async fn verdict(shared: &Shared, purposes: &[Purpose], file: &Path, number: usi
     match played {
         Ok(played) => {
             let differences = judge(&played.case, &played.shown);
-            let meant = |case: &Case| reason(purposes, case, &differences).map(str::to_owned);
-            let reason = if differences.is_empty() { None } else { meant(&played.case) };
+            let reason = reason(purposes, &played.case, &differences);
             let about = [played.case.about.as_str(), played.case.note.as_str()].join(" / ");
             Verdict { name: name(file), about, differences, reason }
         }
         Err(error) => {
-            let difference = Difference { aspect: Aspect::Run, text: error.to_string() };
+            let difference = Difference { aspect: Aspect::Run, entity_ref: None, text: error.to_string() };
             Verdict { name: name(file), about: String::new(), differences: vec![difference], reason: None }
         }
     }

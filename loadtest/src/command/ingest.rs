@@ -2,10 +2,11 @@
 
 use crate::Error;
 use crate::generate::{Catalog, entity_ref};
-use crate::installation::{Disk, Given, Installation, Started, Used};
+use crate::installation::{Disk, Installation, Used};
 use crate::plot::{Delays, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, Imported, PROVIDER, import};
+use crate::site::{Site, queue_delays};
 use crate::usage;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,35 +20,23 @@ const NAMED: usize = 5;
 pub(crate) struct Ingest {
     #[command(flatten)]
     catalog: Catalog,
-    /// Processors to start
-    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
-    processors: i64,
-    /// Stitchers to start
-    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
-    stitchers: i64,
-    /// Seconds to wait until all is readable
-    #[arg(long, value_name = "SECONDS", default_value = "600")]
-    limit: u64,
     /// Seconds afterwards for which it is looked what the idle processes use
     #[arg(long, value_name = "SECONDS", default_value = "0")]
     idle: u64,
     #[command(flatten)]
     plots: Plots,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    started: Started,
+    site: Site,
 }
 
 impl Ingest {
     /// Ingests, measures, and checks that every entity can be read.
     pub async fn run(&self) -> Result<Report, Error> {
-        let installation =
-            Installation::open(&self.given, &self.started, self.processors as usize, self.stitchers as usize).await?;
+        let installation = self.site.open().await?;
         let before = Before { used: installation.used(), disk: installation.disk() };
         let own = usage::of_process(std::process::id());
         let delays = Delays::default();
-        let import = import(&installation, &self.catalog, FLIGHTS, Duration::from_secs(self.limit));
+        let import = import(&installation, &self.catalog, FLIGHTS, self.site.limit());
         let imported = delays.beside(&self.plots, &installation, import).await?;
         let mut report = Report::new(format!("ingest: {} imported until every one could be read", self.catalog));
         self.speed(&mut report, &imported);
@@ -57,7 +46,7 @@ impl Ingest {
             report.figure("cpu_seconds_loadtest", after.cpu_seconds - before.cpu_seconds, "s");
         }
         self.broker(&mut report, &installation).await?;
-        queue_delays(&mut report, &installation).await?;
+        queue_delays(&mut report, &installation, None).await?;
         self.check_all(&mut report, &installation, &imported).await?;
         self.idle(&mut report, &installation).await;
         installation.stop().await?;
@@ -173,23 +162,4 @@ impl Ingest {
 struct Before {
     used: Vec<Used>,
     disk: Option<Disk>,
-}
-
-async fn queue_delays(report: &mut Report, installation: &Installation) -> Result<(), Error> {
-    if !installation.has_metrics() {
-        return Ok(());
-    }
-    let metrics = installation.metrics().await?;
-    for stage in ["processing", "stitching"] {
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
-            if let Some(delay) = metrics.quantile(&format!("catalog_{stage}_queue_delay_seconds"), quantile) {
-                report.figure(format!("{stage}_queue_delay_{name}_seconds"), delay, "s");
-            }
-        }
-    }
-    for stage in ["processor", "stitcher"] {
-        let redelivered = metrics.sum("callboard_messages_redelivered", &[("stage", stage)]);
-        report.figure(format!("{stage}_messages_redelivered"), redelivered, "");
-    }
-    Ok(())
 }

@@ -3,13 +3,14 @@
 use super::change::rate;
 use crate::Error;
 use crate::generate::Catalog;
-use crate::installation::{Given, Installation, Started};
+use crate::installation::Installation;
 use crate::plot::{Delays, Plot, Plots};
 use crate::report::Report;
 use crate::settle::{FLIGHTS, import_entities};
 use crate::single::{Changes, Wait};
+use crate::site::{Site, queue_delays};
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// Entities that are there before: some of them are changed while the rest comes.
@@ -23,21 +24,10 @@ pub(crate) struct Mixed {
     /// Fresh single changes a second beside the import
     #[arg(long, value_name = "PER_SECOND", default_value = "20", value_parser = rate)]
     rate: f64,
-    /// Processors to start
-    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
-    processors: i64,
-    /// Stitchers to start
-    #[arg(long, value_name = "COUNT", default_value = "2", value_parser = 1..=64)]
-    stitchers: i64,
-    /// Seconds to wait until all is readable
-    #[arg(long, value_name = "SECONDS", default_value = "600")]
-    limit: u64,
     #[command(flatten)]
     plots: Plots,
     #[command(flatten)]
-    given: Given,
-    #[command(flatten)]
-    started: Started,
+    site: Site,
 }
 
 impl Mixed {
@@ -49,11 +39,9 @@ impl Mixed {
                 self.catalog.entities
             )));
         }
-        let (processors, stitchers) = (self.processors as usize, self.stitchers as usize);
-        let installation = Installation::open(&self.given, &self.started, processors, stitchers).await?;
-        let limit = Duration::from_secs(self.limit);
+        let installation = self.site.open().await?;
         let base = (self.catalog.generate().take(BASE), BASE);
-        import_entities(&installation, base, FLIGHTS, limit).await?;
+        import_entities(&installation, base, FLIGHTS, self.site.limit()).await?;
         let title = format!("mixed: {} imported with {} changes a second beside, then again", self.catalog, self.rate);
         let mut report = Report::new(title);
         self.import_beside_changes(&mut report, &installation).await?;
@@ -74,7 +62,7 @@ impl Mixed {
         let rest = self.catalog.entities - BASE;
         let import = async {
             let entities = (self.catalog.generate().skip(BASE), rest);
-            let imported = import_entities(installation, entities, FLIGHTS, Duration::from_secs(self.limit)).await;
+            let imported = import_entities(installation, entities, FLIGHTS, self.site.limit()).await;
             drop(ended);
             imported
         };
@@ -90,13 +78,13 @@ impl Mixed {
         report.figure("entities_per_second", rest as f64 / imported.readable.as_secs_f64(), "1/s");
         report.figure("changes", measured.count() as f64, "");
         measured.report(report, Wait::Revision);
-        Ok(())
+        queue_delays(report, installation, Some("fresh")).await
     }
 
     /// The changed ones were changed by others' events: what is published again is as the import brought it, so only those differ.
     async fn import_again(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {
         report.part("again");
-        let limit = Duration::from_secs(self.limit);
+        let limit = self.site.limit();
         let changed = (self.catalog.generate().take(BASE), BASE);
         import_entities(installation, changed, FLIGHTS, limit).await?;
         let before = Published::of(installation).await?;

@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::random::Random;
 use crate::read::paced::on_client_core;
 use crate::read::side::ReadSide;
-use crate::read::{calls, faults, queries, streams, watchers};
+use crate::read::{calls, faults, get, queries, streams, watchers};
 use crate::report::Report;
 use crate::usage;
 use std::sync::Arc;
@@ -149,11 +149,11 @@ impl Read {
     async fn calls(&self, side: &ReadSide, reader: &Process, report: &mut Report) -> Result<(), Error> {
         let (refs, time) = (Arc::new(self.refs()), Duration::from_secs(self.seconds));
         let (address, asked) = (reader.grpc.clone(), refs.clone());
-        let found = on_client_core(move || async move { calls::get_per_second(&address, &asked, time).await }).await?;
+        let found = on_client_core(move || async move { get::per_second(&address, &asked, time).await }).await?;
         report.figure("get_entity_per_second", found, "1/s");
         let (address, asked) = (reader.grpc.clone(), refs.clone());
         let latencies =
-            on_client_core(move || async move { calls::get_latencies(&address, &asked, GET_RATE, time).await }).await?;
+            on_client_core(move || async move { get::latencies(&address, &asked, GET_RATE, time).await }).await?;
         report.figure("get_entity_p50_ms", latencies.quantile_ms(0.5), "ms");
         report.figure("get_entity_p99_ms", latencies.quantile_ms(0.99), "ms");
         report.curve(latencies.curve("get"));

@@ -28,6 +28,8 @@ pub(crate) enum Aspect {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub aspect: Aspect,
+    /// Of which entity; none: of a step, or of the run.
+    pub entity_ref: Option<String>,
     /// In one line: after which step, of which entity, expected what, found what.
     pub text: String,
 }
@@ -50,7 +52,7 @@ pub(crate) fn judge(case: &Case, shown: &[Shown]) -> Vec<Difference> {
     }
     if settles.len() != shown.len() {
         let text = format!("expected {} settles, found {}", settles.len(), shown.len());
-        differences.push(Difference { aspect: Aspect::Run, text });
+        differences.push(Difference { aspect: Aspect::Run, entity_ref: None, text });
     }
     differences
 }
@@ -61,8 +63,9 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    fn differ(&mut self, aspect: Aspect, text: String) {
-        self.differences.push(Difference { aspect, text: format!("after step {}: {text}", self.after) });
+    fn differ(&mut self, aspect: Aspect, entity_ref: &str, what: &str) {
+        let text = format!("after step {}: {entity_ref}: {what}", self.after);
+        self.differences.push(Difference { aspect, entity_ref: Some(entity_ref.to_owned()), text });
     }
 
     /// Exactly these entities, each exactly so, but for uid and for what is said to be free.
@@ -71,14 +74,12 @@ impl Judge<'_> {
         let refs: BTreeSet<&String> = expected.keys().chain(shown.entities.keys()).collect();
         for entity_ref in refs {
             match (expected.get(entity_ref), shown.entities.get(entity_ref)) {
-                (Some(_), None) => {
-                    self.differ(Aspect::Entity, format!("{entity_ref}: expected the entity, found none"))
-                }
-                (None, Some(_)) => self.differ(Aspect::Entity, format!("{entity_ref}: expected none, found an entity")),
+                (Some(_), None) => self.differ(Aspect::Entity, entity_ref, "expected the entity, found none"),
+                (None, Some(_)) => self.differ(Aspect::Entity, entity_ref, "expected none, found an entity"),
                 (Some(expected), Some(found)) => {
                     let (found, expected) = (comparable(found, expected), comparable(expected, expected));
                     if let Some(text) = first_difference("", &expected, &found).or_else(|| etag(&expected, &found)) {
-                        self.differ(Aspect::Entity, format!("{entity_ref}: {text}"));
+                        self.differ(Aspect::Entity, entity_ref, &text);
                     }
                 }
                 (None, None) => {}
@@ -91,19 +92,21 @@ impl Judge<'_> {
         let expected: BTreeSet<&String> = settled.state.errors.keys().collect();
         let found: BTreeSet<&String> = shown.errors.keys().collect();
         for entity_ref in expected.difference(&found) {
-            self.differ(Aspect::Error, format!("{entity_ref}: expected an error, found none"));
+            self.differ(Aspect::Error, entity_ref, "expected an error, found none");
         }
         for entity_ref in found.difference(&expected).filter(|_| !refused) {
             let text = &shown.errors[*entity_ref];
-            self.differ(Aspect::Error, format!("{entity_ref}: expected no error, found {text}"));
+            self.differ(Aspect::Error, entity_ref, &format!("expected no error, found {text}"));
         }
     }
 
     fn refusals(&mut self, case: &Case, shown: &Shown) {
         if shown.letters.is_empty() && shown.errors.is_empty() {
             let steps: Vec<String> = case.expect.step_errors.keys().map(usize::to_string).collect();
-            let text = format!("step {}: expected to be refused, found no dead letter and no error", steps.join(", "));
-            self.differ(Aspect::StepError, text);
+            let (after, steps) = (self.after, steps.join(", "));
+            let text =
+                format!("after step {after}: step {steps}: expected to be refused, found no dead letter and no error");
+            self.differences.push(Difference { aspect: Aspect::StepError, entity_ref: None, text });
         }
     }
 
@@ -114,7 +117,7 @@ impl Judge<'_> {
                 let (Some(old), Some(new)) = (of(before), of(now)) else { continue };
                 let found = if old == new { Change::Kept } else { Change::Changed };
                 if *change == Change::New || *change != found {
-                    self.differ(aspect, format!("{entity_ref}: expected the {field} {change:?}, found it {found:?}"));
+                    self.differ(aspect, entity_ref, &format!("expected the {field} {change:?}, found it {found:?}"));
                 }
             }
         };

@@ -1,9 +1,8 @@
 //! Calls whose answers are taken as bytes: what the client spends on decoding is not the reader's.
 
-use super::paced::{Latencies, paced};
 use super::side::channel;
 use crate::Error;
-use api::v1::{BatchGetEntitiesRequest, GetEntityRequest};
+use api::v1::BatchGetEntitiesRequest;
 use futures::future::try_join_all;
 use prost::bytes::Bytes;
 use std::cell::Cell;
@@ -16,19 +15,9 @@ use tonic_prost::ProstCodec;
 
 /// Bytes of one answer.
 const MAX_BYTES: usize = 64 << 20;
-/// Connections, and calls at once on each.
-const CONNECTIONS: usize = 4;
-const IN_FLIGHT: usize = 32;
 /// Refs in a batch, and batches at once.
 const BATCH: usize = 100;
 const BATCHES: usize = 16;
-
-/// An answer with one entity.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct One {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub entity: Bytes,
-}
 
 /// An answer with many entities, or results.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -96,20 +85,6 @@ pub(crate) fn failed(call: &'static str, status: &Status) -> Error {
     Error::Call { call, code: status.code(), message: status.message().to_owned() }
 }
 
-/// As many `GetEntity` a second as the reader answers: 4 connections with 32 calls at once each.
-pub(crate) async fn get_per_second(address: &str, refs: &[String], time: Duration) -> Result<f64, Error> {
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        clients.push(Client::connect(address).await?);
-    }
-    let next = Cell::new(0);
-    let call = |connection: usize| {
-        let (client, request) = (&clients[connection], get(refs, next.replace(next.get() + 1)));
-        async move { client.call::<_, One>("GetEntity", request).await.map(|found| usize::from(!found.entity.is_empty())) }
-    };
-    per_second(CONNECTIONS * IN_FLIGHT, time, |lane| call(lane % CONNECTIONS)).await
-}
-
 /// As many entities a second as the reader gives by `BatchGetEntities` of 100: 16 calls at once.
 pub(crate) async fn batch_per_second(address: &str, refs: &[String], time: Duration) -> Result<f64, Error> {
     let client = Client::connect(address).await?;
@@ -121,29 +96,6 @@ pub(crate) async fn batch_per_second(address: &str, refs: &[String], time: Durat
         async move { client.call::<_, Many>("BatchGetEntities", request).await.map(|found| found.entities.len()) }
     };
     per_second(BATCHES, time, call).await
-}
-
-/// `GetEntity` at a rate, open loop.
-pub(crate) async fn get_latencies(
-    address: &str,
-    refs: &[String],
-    rate: f64,
-    time: Duration,
-) -> Result<Latencies, Error> {
-    let mut clients = Vec::new();
-    for _ in 0..CONNECTIONS {
-        clients.push(Client::connect(address).await?);
-    }
-    let count = (rate * time.as_secs_f64()) as usize;
-    paced(rate, count, |number| {
-        let (client, request) = (&clients[number % CONNECTIONS], get(refs, number));
-        async move { client.call::<_, One>("GetEntity", request).await.map(drop) }
-    })
-    .await
-}
-
-fn get(refs: &[String], number: usize) -> GetEntityRequest {
-    GetEntityRequest { r#ref: refs[number % refs.len()].clone(), ..Default::default() }
 }
 
 /// Closed loop: so many calls at once, for so long, after a fifth of that time to warm up. Gives what they gave a second.

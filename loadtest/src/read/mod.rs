@@ -2,6 +2,8 @@
 
 pub(crate) mod calls;
 pub(crate) mod faults;
+pub(crate) mod frames;
+pub(crate) mod get;
 pub(crate) mod paced;
 pub(crate) mod pin;
 pub(crate) mod queries;

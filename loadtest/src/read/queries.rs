@@ -1,13 +1,12 @@
 //! What a user of a catalog asks: pages, counts, facets, text, what depends on what; each at a low rate, open loop.
 
-use super::calls::{Anything, Client};
+use super::calls::{Anything, Client, Many};
 use super::paced::{Latencies, paced};
 use crate::Error;
 use crate::random::Random;
 use crate::report::Report;
 use api::v1::{
-    CountEntitiesRequest, CountEntitiesResponse, GetFacetsRequest, ListEntitiesRequest, Order,
-    TraverseRelationsRequest, TraverseRelationsResponse,
+    CountEntitiesRequest, CountEntitiesResponse, GetFacetsRequest, ListEntitiesRequest, Order, TraverseRelationsRequest,
 };
 use std::cell::Cell;
 
@@ -147,8 +146,9 @@ async fn traverse(client: &Client, refs: &[String], report: &mut Report) -> Resu
         };
         let (nodes, answers) = (&nodes, &answers);
         async move {
-            let answer = client.call::<_, TraverseRelationsResponse>("TraverseRelations", request).await?;
-            nodes.set(nodes.get() + answer.nodes.len());
+            // Its first field is the nodes.
+            let answer = client.call::<_, Many>("TraverseRelations", request).await?;
+            nodes.set(nodes.get() + answer.entities.len());
             answers.set(answers.get() + 1);
             Ok(())
         }

@@ -1,6 +1,6 @@
 //! A thousand watchers of everything: how soon each is told of a change.
 
-use super::calls::{Client, failed};
+use super::frames::{Came, Connection};
 use super::paced::{Latencies, pacer};
 use super::side::ReadSide;
 use crate::Error;
@@ -8,11 +8,11 @@ use crate::generate::generate;
 use crate::report::Report;
 use api::v1::WatchEntitiesRequest;
 use bus::Bus;
-use prost::bytes::Bytes;
+use futures::future::try_join_all;
 use serde_json::Value;
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Connections, over which the watchers are spread.
 const CONNECTIONS: usize = 10;
@@ -20,15 +20,6 @@ const CONNECTIONS: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Different entities that are changed in turn.
 const TARGETS: usize = 2000;
-
-/// An event of a watch, with the entity as bytes.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Told {
-    #[prost(bytes = "bytes", tag = "1")]
-    pub change: Bytes,
-    #[prost(int64, tag = "5")]
-    pub version: i64,
-}
 
 /// When each change was due: its version counts from the first.
 struct Due {
@@ -76,53 +67,88 @@ pub(crate) fn changes(side: &ReadSide, seed: u64, plan: &Plan) -> Vec<bus::Recor
 
 /// Watches and publishes; on the client's core.
 pub(crate) async fn measure(plan: Plan, bus: Bus, changes: Vec<bus::Record>, first: i64) -> Result<Found, Error> {
-    let due = Rc::new(Due { first, at: RefCell::new(Vec::with_capacity(changes.len())) });
-    let latencies = Rc::new(RefCell::new(Latencies::new()));
-    let local = tokio::task::LocalSet::new();
-    let missing = local.run_until(async {
-        let mut clients = Vec::new();
-        for _ in 0..CONNECTIONS {
-            clients.push(Client::connect(&plan.address).await?);
+    let due = Due { first, at: RefCell::new(Vec::with_capacity(changes.len())) };
+    let watching =
+        Watching { due, open: Cell::new(plan.watchers * changes.len()), latencies: RefCell::new(Latencies::new()) };
+    let begun = (Cell::new(0), Notify::new());
+    let mut connections = Vec::new();
+    for number in 0..CONNECTIONS {
+        let connection = Connection::open(&plan.address, "WatchEntities").await?;
+        for _ in (number..plan.watchers).step_by(CONNECTIONS) {
+            connection.ask(&WatchEntitiesRequest { changes_only: true, ..Default::default() });
         }
-        let mut watchers = Vec::with_capacity(plan.watchers);
-        for number in 0..plan.watchers {
-            let request = WatchEntitiesRequest { changes_only: true, ..Default::default() };
-            let client = &clients[number % CONNECTIONS];
-            let mut told = client
-                .stream::<_, Told>("WatchEntities", request)
-                .await
-                .map_err(|status| failed("WatchEntities", &status))?;
-            // The bookmark: from here on every change is told.
-            told.message().await.map_err(|status| failed("WatchEntities", &status))?;
-            let (due, latencies, count) = (due.clone(), latencies.clone(), changes.len());
-            watchers.push(tokio::task::spawn_local(async move {
-                let mut open = count;
-                while open > 0 {
-                    let Ok(Some(event)) = told.message().await else { break };
-                    if !event.change.is_empty() {
-                        let at = due.at.borrow()[(event.version - due.first) as usize];
-                        latencies.borrow_mut().record(at.elapsed());
-                        open -= 1;
+        connection.send().await?;
+        connections.push(connection);
+    }
+    let reads = connections.iter().map(|connection| {
+        connection.read(|_, came| {
+            match came {
+                Came::Message(message) => match version_of_change(message) {
+                    Some(version) => watching.told(version),
+                    // The first bookmark: from here on every change is told.
+                    None => {
+                        begun.0.set(begun.0.get() + 1);
+                        begun.1.notify_one();
                     }
-                }
-                open
-            }));
-        }
-        publish(&bus, &changes, &due, plan.rate).await?;
-        let mut missing = 0;
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        for watcher in watchers {
-            missing += match tokio::time::timeout_at(deadline, watcher).await {
-                Ok(Ok(open)) => open,
-                _ => 1,
-            };
-        }
-        Ok::<usize, Error>(missing)
+                },
+                // Cut off: what it was not told stays open.
+                Came::End => {}
+            }
+            watching.open.get() > 0
+        })
     });
-    let missing = missing.await?;
-    drop(local);
-    let latencies = Rc::try_unwrap(latencies).map(RefCell::into_inner).unwrap_or_else(|_| Latencies::new());
-    Ok(Found { latencies, missing })
+    let told = async {
+        while begun.0.get() < plan.watchers {
+            begun.1.notified().await;
+        }
+        publish(&bus, &changes, &watching.due, plan.rate).await?;
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        while watching.open.get() > 0 && tokio::time::Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok::<(), Error>(())
+    };
+    // A connection ends when everything is told, or is lost.
+    tokio::select! {
+        told = told => told?,
+        lost = async { try_join_all(reads).await.map(|_| std::future::pending::<()>())?.await; Ok::<(), Error>(()) } => lost?,
+    }
+    Ok(Found { missing: watching.open.get(), latencies: watching.latencies.into_inner() })
+}
+
+/// What the watchers are told.
+struct Watching {
+    due: Due,
+    /// Deliveries that are still to come.
+    open: Cell<usize>,
+    latencies: RefCell<Latencies>,
+}
+
+impl Watching {
+    fn told(&self, version: i64) {
+        let at = self.due.at.borrow()[(version - self.due.first) as usize];
+        self.latencies.borrow_mut().record(at.elapsed());
+        self.open.set(self.open.get() - 1);
+    }
+}
+
+/// The version of an event that tells a change; none: of another event.
+fn version_of_change(mut message: &[u8]) -> Option<i64> {
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    const CHANGE: u32 = 1;
+    const VERSION: u32 = 5;
+    let mut is_change = false;
+    while !message.is_empty() {
+        let (tag, wire_type) = decode_key(&mut message).ok()?;
+        let number = decode_varint(&mut message).ok()?;
+        if wire_type == WireType::LengthDelimited {
+            is_change |= tag == CHANGE;
+            message = message.get(number as usize..)?;
+        } else if tag == VERSION && is_change {
+            return Some(number as i64);
+        }
+    }
+    None
 }
 
 async fn publish(bus: &Bus, changes: &[bus::Record], due: &Due, rate: f64) -> Result<(), Error> {

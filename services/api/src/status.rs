@@ -139,15 +139,24 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Status {
-        let (code, message, retry_after) = (error.code(), error.to_string(), error.retry_after());
+        let (code, message, retry_after) = (error.code(), cut(error.to_string()), error.retry_after());
         let detail = match error {
-            Error::Invalid { field, reason } => Some(bad_request(field, reason)),
+            Error::Invalid { field, reason } => Some(bad_request(cut(field), cut(reason))),
             _ => retry_after.map(retry_info),
         };
         let Some(detail) = detail else { return Status::new(code, message) };
         let status = RpcStatus { code: code as i32, message: message.clone(), details: vec![detail] };
         Status::with_details(code, message, status.encode_to_vec().into())
     }
+}
+
+/// A status goes in headers, for which clients have little room: of what a request brings it repeats a part alone.
+fn cut(mut text: String) -> String {
+    if text.len() > TEXT_LIMIT {
+        text.truncate(text.floor_char_boundary(TEXT_LIMIT));
+        text.push('…');
+    }
+    text
 }
 
 /// After which time a status says that the call may be tried again: its `google.rpc.RetryInfo` detail.
@@ -169,6 +178,9 @@ pub fn field_violations(status: &Status) -> Vec<(String, String)> {
         .map(|violation| (violation.field, violation.description))
         .collect()
 }
+
+/// Bytes of a text in a status.
+const TEXT_LIMIT: usize = 1024;
 
 const BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
 

@@ -37,6 +37,21 @@ pub fn entity_record(
 /// The revision of a watermark that promises nothing: it only marks its stream, so that the next one can name what it comes after.
 pub const NO_WATERMARK: i64 = -1;
 
+/// The message that says of an entity that it was never processed successfully, and why: without a body, so that to whoever does not ask it is not there.
+pub fn unprocessed_record(
+    bus: &Bus,
+    entity_ref: &str,
+    (version, revision): (i64, i64),
+    hash: &str,
+    why: &str,
+) -> Record {
+    Record::new(bus.names.entity(entity_ref), Bytes::new())
+        .with_header(header::VERSION, version)
+        .with_header(header::REVISION, revision)
+        .with_header(header::HASH, hash)
+        .with_header(header::UNPROCESSED, why)
+}
+
 /// The message that says up to which revision everything stands in the stream before it.
 pub fn watermark_record(bus: &Bus, revision: i64) -> Record {
     Record::new(bus.names.watermark(), format!("{{\"revision\":{revision}}}"))

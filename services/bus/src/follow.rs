@@ -44,6 +44,8 @@ pub struct EntityMessage {
     pub body: Option<Bytes>,
     /// Refs of the entities that emit it.
     pub parents: Vec<String>,
+    /// Without a body: it is not deleted, but was never processed successfully, for this reason.
+    pub unprocessed: Option<String>,
 }
 
 /// Follows the entity stream from its first message.
@@ -208,6 +210,7 @@ impl Follower {
             published,
             body,
             parents: text(header::PARENTS).map_or(Some(Vec::new()), |parents| serde_json::from_str(parents).ok())?,
+            unprocessed: text(header::UNPROCESSED).map(str::to_owned),
         }))
     }
 }

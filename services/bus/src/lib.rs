@@ -31,7 +31,8 @@ pub use ask::ask;
 pub use connect::{Bus, Options};
 pub use dead_letter::{StoredDeadLetter, dead_letter, drop_dead_letter, newest_dead_letters, wanted_dead_letters};
 pub use entity::{
-    NO_WATERMARK, NewestEntity, entity_record, newest_entities, newest_entity, newest_watermark, watermark_record,
+    NO_WATERMARK, NewestEntity, entity_record, newest_entities, newest_entity, newest_watermark, unprocessed_record,
+    watermark_record,
 };
 pub use error::Error;
 pub use floor::{Lanes, Stray, settled_through, strays_through};
@@ -62,6 +63,8 @@ pub mod header {
     pub const HASH: &str = "Callboard-Hash";
     /// On an entity: the refs of the entities that emit it, as a JSON array; absent: no entity does.
     pub const PARENTS: &str = "Callboard-Parents";
+    /// On an entity without a body: that it is no deletion, but was never processed successfully; why, in one line.
+    pub const UNPROCESSED: &str = "Callboard-Unprocessed";
     /// On an entity: how its body is compressed (`zstd`).
     pub const ENCODING: &str = "Callboard-Encoding";
     /// On a dead letter: why, in one sentence.

@@ -77,6 +77,21 @@ impl Names {
         self.stream("DEAD_LETTERS")
     }
 
+    /// `CATALOG_CONFLICTS`
+    pub fn conflicts_stream(&self) -> String {
+        self.stream("CONFLICTS")
+    }
+
+    /// `catalog.conflicts.<provider>`; what an entity emits has the entity's name there.
+    pub fn conflict(&self, provider: &str) -> String {
+        format!("{}.conflicts.{}", self.installation, encode_token(provider))
+    }
+
+    /// Every conflict.
+    pub fn all_conflicts(&self) -> String {
+        format!("{}.conflicts.>", self.installation)
+    }
+
     /// `catalog.events.<provider>.<operation>`
     pub fn event(&self, provider: &str, operation: &str) -> String {
         format!("{}.events.{}.{operation}", self.installation, encode_token(provider))

@@ -52,7 +52,12 @@ pub async fn ensure_streams(bus: &Bus, limits: &Limits) -> Result<(), Error> {
     Ok(())
 }
 
-fn configs(names: &Names, limits: &Limits) -> [Config; 5] {
+/// Bytes of conflicts that are kept; the oldest go beyond it.
+const CONFLICTS_BYTES: i64 = 16 << 20;
+/// How long what operators look at is kept.
+const KEPT: Duration = Duration::from_secs(90 * 24 * 3600);
+
+fn configs(names: &Names, limits: &Limits) -> [Config; 6] {
     let work = |name: String, subject: String, max_bytes: i64| Config {
         name,
         subjects: vec![subject],
@@ -78,8 +83,13 @@ fn configs(names: &Names, limits: &Limits) -> [Config; 5] {
     };
     let dead_letters = Config {
         discard: DiscardPolicy::Old,
-        max_age: Duration::from_secs(90 * 24 * 3600),
+        max_age: KEPT,
         ..work(names.dead_letters_stream(), names.all_dead_letters(), limits.dead_letters_bytes)
+    };
+    let conflicts = Config {
+        discard: DiscardPolicy::Old,
+        max_age: KEPT,
+        ..work(names.conflicts_stream(), names.all_conflicts(), CONFLICTS_BYTES)
     };
     // Hints: what is dropped is found without.
     let reads = Config {
@@ -87,7 +97,7 @@ fn configs(names: &Names, limits: &Limits) -> [Config; 5] {
         max_age: Duration::from_secs(120),
         ..work(names.reads_stream(), names.read(">"), 8 << 20)
     };
-    [events, stitch, reads, entities, dead_letters]
+    [events, stitch, reads, entities, dead_letters, conflicts]
 }
 
 async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {

@@ -15,10 +15,10 @@ use std::time::Duration;
 
 /// How often an idle worker looks up from waiting.
 const IDLE: Duration = Duration::from_secs(5);
-/// A message delivered more often than this is handled alone, so that what kills its worker takes no neighbours along.
-const SUSPICIOUS_DELIVERIES: i64 = 5;
-/// A message delivered more often than this without any outcome is a dead letter.
-const HOPELESS_DELIVERIES: i64 = 25;
+/// Delivered more often, a message is handled alone, so that what kills its worker takes no neighbours along; then, one that may wait.
+const SUSPICIOUS_DELIVERIES: (i64, i64) = (5, 100);
+/// Delivered more often without any outcome, a message is a dead letter; then, one that may wait: half an hour, every two seconds.
+const HOPELESS_DELIVERIES: (i64, i64) = (25, 1000);
 /// How often a message that fails alone is tried.
 const ATTEMPTS: u32 = 5;
 /// How often a batch is tried again as it is, when what failed was a collision with another worker.
@@ -67,6 +67,11 @@ pub enum Failure {
 pub trait Handler: Sync {
     /// The stage's name in dead letters and logs.
     fn stage(&self) -> &'static str;
+
+    /// Whether the message may have to wait for others, and be told [`Outcome::Later`] again and again meanwhile.
+    fn may_wait(&self, _item: &Item) -> bool {
+        false
+    }
 
     /// Whether the lane may be fetched from now; a lane that waits is asked about again within a fraction of a second.
     fn may_fetch(&self, lane: &Lane) -> impl Future<Output = bool> + Send;
@@ -184,12 +189,12 @@ impl<H: Handler + Send + 'static> Worker<H> {
             self.counters.redelivered.add(redelivered, &[opentelemetry::KeyValue::new("stage", self.handler.stage())]);
         }
         let (suspicious, ordinary): (Vec<Item>, Vec<Item>) =
-            items.into_iter().partition(|item| item.deliveries > SUSPICIOUS_DELIVERIES);
+            items.into_iter().partition(|item| item.deliveries > self.limit(item, SUSPICIOUS_DELIVERIES));
         if !ordinary.is_empty() {
             self.handle(lane, &ordinary).await;
         }
         for item in suspicious {
-            if item.deliveries > HOPELESS_DELIVERIES {
+            if item.deliveries > self.limit(&item, HOPELESS_DELIVERIES) {
                 let reason = format!(
                     "delivered {} times without an outcome: each worker that took it was lost",
                     item.deliveries - 1
@@ -199,6 +204,10 @@ impl<H: Handler + Send + 'static> Worker<H> {
                 self.handle(lane, std::slice::from_ref(&item)).await;
             }
         }
+    }
+
+    fn limit(&self, item: &Item, (ordinary, waiting): (i64, i64)) -> i64 {
+        if self.handler.may_wait(item) { waiting } else { ordinary }
     }
 
     /// Handles a batch; where it fails, its halves, until the guilty message is alone.

@@ -62,6 +62,39 @@ async fn several_providers_of_one_ref() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_begins_to_lose_to_another_location_key_is_told_once() {
+    let pipeline = Pipeline::start().await;
+    let told = async || {
+        let conflicts = pipeline.messages_of(&pipeline.names().conflicts_stream()).await;
+        let brief = |(subject, told): (String, serde_json::Value)| {
+            let provider = subject.rsplit('.').next().unwrap().to_owned();
+            assert_eq!(told["entityRef"], "component:default/web");
+            json!([provider, told["loses"]["source"], told["loses"]["locationKey"], told["shown"]["source"]])
+        };
+        conflicts.into_iter().map(brief).collect::<Vec<_>>()
+    };
+    pipeline.upsert_with_key("p1", &component("web", "one"), Some("K")).await;
+    pipeline.upsert_with_key("p3", &component("web", "same key"), Some("K")).await;
+    pipeline.settle().await;
+    assert_eq!(told().await, Vec::<serde_json::Value>::new());
+    // It loses, goes on losing, and loses again under another key, and after it was withdrawn.
+    let loses = |key: &str| json!(["p2", "provider:p2", key, "provider:p3"]);
+    pipeline.upsert_with_key("p2", &component("web", "two"), Some("L")).await;
+    pipeline.upsert_with_key("p2", &component("web", "still two"), Some("L")).await;
+    pipeline.settle().await;
+    assert_eq!(told().await, [loses("L")]);
+    pipeline.upsert_with_key("p2", &component("web", "two"), Some("M")).await;
+    pipeline.settle().await;
+    assert_eq!(told().await, [loses("L"), loses("M")]);
+    pipeline.delete("p2", "component:default/web").await;
+    pipeline.settle().await;
+    pipeline.upsert_with_key("p2", &component("web", "two"), Some("M")).await;
+    pipeline.settle().await;
+    assert_eq!(told().await, [loses("L"), loses("M"), loses("M")]);
+    pipeline.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_breaks_a_rule_keeps_the_last_good_version_with_its_error() {
     let pipeline = Pipeline::start().await;
     pipeline.upsert("p1", &component("web", "team-a")).await;

@@ -34,17 +34,27 @@ pub struct DocumentError {
 /// Aliases are bounded (250,000 nodes a document), and so is nesting (40 levels). The length of the text is for the caller to bound.
 pub fn parse_documents(text: &str) -> Vec<Document> {
     let mut documents = Vec::new();
-    for part in parts(without_mark(text)) {
-        if part.is_blank() {
-            continue;
-        }
+    for part in parts(without_mark(text)).into_iter().filter(|part| !part.is_blank()) {
         let content = part.read();
-        if content == Ok(Value::Null) {
-            continue;
+        if content != Ok(Value::Null) {
+            documents.push(Document { index: documents.len(), line: part.first_content_line(), content });
         }
-        documents.push(Document { index: documents.len(), line: part.first_content_line(), content });
     }
     documents
+}
+
+/// The content of the one document of a text, which may hold nothing (`null`, or `---` alone).
+///
+/// # Errors
+/// How many there are, if it is another number.
+pub(crate) fn one_document(text: &str) -> Result<Result<Value, DocumentError>, usize> {
+    let begins = |part: &Part| part.text.lines().any(|line| is_marker(line, "---"));
+    let parts = parts(without_mark(text)).into_iter().filter(|part| begins(part) || !part.is_blank());
+    let mut parts: Vec<Part> = parts.collect();
+    match parts.pop() {
+        Some(part) if parts.is_empty() => Ok(if part.is_blank() { Ok(Value::Null) } else { part.read() }),
+        last => Err(parts.len() + usize::from(last.is_some())),
+    }
 }
 
 /// The text of the document whose content starts at a line, and the line of its first one.

@@ -45,7 +45,8 @@ impl GitUrl {
         let path = scm::percent_decoded(url.path().trim_matches('/'));
         let parts: Vec<&str> = path.split('/').collect();
         let at = |wanted: &str| parts.iter().skip(2).position(|part| *part == wanted).map(|index| index + 2);
-        let after_name = at("-").or_else(|| at("blob")).or_else(|| at("tree")).or_else(|| at("raw"));
+        let after_name = at("-").or_else(|| at("blob")).or_else(|| at("tree"));
+        let after_name = after_name.or_else(|| at("raw")).or_else(|| at("edit"));
         let after_name = after_name.or_else(|| at("src").filter(|index| *index == 2)).unwrap_or(parts.len());
         let name = (*parts.get(after_name.checked_sub(1)?)?).to_owned();
         let owner = parts[..after_name - 1].join("/");
@@ -79,8 +80,13 @@ pub(crate) fn other_repository(one: &str, other: &str) -> bool {
 }
 
 /// A URL as seen from a base (Backstage's `resolveUrl` of integrations): an absolute one as it is; one that begins with `/` from the root of the base's
-/// repository; the query of the base stays. None: `TypeError: Invalid URL`.
+/// repository; the query of the base stays; from a file on GitHub, a `tree` in place of a `blob`. None: `TypeError: Invalid URL`.
 pub(crate) fn resolve_url(url: &str, base: &str) -> Option<String> {
+    let resolved = resolve(url, base)?;
+    Some(if scm::is_on_github(base) { scm::with_github_type(&resolved, "tree") } else { resolved })
+}
+
+fn resolve(url: &str, base: &str) -> Option<String> {
     if Url::parse(url).is_ok() {
         return Some(url.to_owned());
     }
@@ -220,11 +226,19 @@ mod tests {
     #[test]
     fn resolved() {
         let blob = "https://github.com/a/b/blob/main/dir/c.yaml";
-        check_resolved("./d.txt", blob, Some("https://github.com/a/b/blob/main/dir/d.txt"));
-        check_resolved("d.txt", blob, Some("https://github.com/a/b/blob/main/dir/d.txt"));
-        check_resolved("../d.txt", blob, Some("https://github.com/a/b/blob/main/d.txt"));
-        check_resolved("/d.txt", blob, Some("https://github.com/a/b/blob/main/d.txt"));
+        check_resolved("./d.txt", blob, Some("https://github.com/a/b/tree/main/dir/d.txt"));
+        check_resolved("d.txt", blob, Some("https://github.com/a/b/tree/main/dir/d.txt"));
+        check_resolved("../d.txt", blob, Some("https://github.com/a/b/tree/main/d.txt"));
+        check_resolved("/d.txt", blob, Some("https://github.com/a/b/tree/main/d.txt"));
         check_resolved("https://x.example/y", blob, Some("https://x.example/y"));
+        check_resolved("https://github.com/x/y/blob/m/c", blob, Some("https://github.com/x/y/tree/m/c"));
+        check_resolved(
+            "https://github.com/x/y/blob/m/c",
+            "https://h.example/a",
+            Some("https://github.com/x/y/blob/m/c"),
+        );
+        check_resolved("/d", "https://github.com/a/b/edit/main/dir/c.yaml", Some("https://github.com/a/b/tree/main/d"));
+        check_resolved("./d", "https://github.com/a/b/raw/main/c.yaml", Some("https://github.com/a/b/raw/main/d"));
         check_resolved(
             "/d.txt",
             "https://gitlab.com/a/b/-/blob/m/e/c.yaml",

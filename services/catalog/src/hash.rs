@@ -53,7 +53,7 @@ impl Hasher {
         hex
     }
 
-    fn value(&mut self, value: &Value) {
+    pub fn value(&mut self, value: &Value) {
         match value {
             Value::Null => self.0.update(b"n"),
             Value::Bool(true) => self.0.update(b"t"),
@@ -90,7 +90,7 @@ impl Hasher {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;

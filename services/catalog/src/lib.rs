@@ -25,4 +25,5 @@ mod schema;
 mod scm;
 pub mod search;
 pub mod stitch;
+pub mod stored;
 pub mod tree;

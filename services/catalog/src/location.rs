@@ -2,6 +2,7 @@
 
 use crate::entity_ref::EntityRef;
 use crate::error::ProcessingError;
+use crate::relations::is_falsy;
 use crate::scm;
 use serde_json::{Map, Value};
 
@@ -70,6 +71,9 @@ pub struct Places {
     pub location: LocationRef,
     /// The root from which that place was found.
     pub origin: LocationRef,
+    /// Both as the annotations have them, untrimmed: so they are passed on.
+    pub location_text: String,
+    pub origin_text: String,
 }
 
 /// Where an entity comes from, by its annotations; none if what stands there is no map, which is an error of the schema with a clearer text than any here.
@@ -85,9 +89,9 @@ pub fn places(
         return Ok(None);
     };
     complete(annotations, provider_subject);
-    let location = given(annotations, MANAGED_BY_LOCATION, own)?;
-    let origin = given(annotations, MANAGED_BY_ORIGIN_LOCATION, own)?;
-    Ok(Some(Places { location, origin }))
+    let (location, location_text) = given(annotations, MANAGED_BY_LOCATION, own)?;
+    let (origin, origin_text) = given(annotations, MANAGED_BY_ORIGIN_LOCATION, own)?;
+    Ok(Some(Places { location, origin, location_text, origin_text }))
 }
 
 /// Gives an entity that was read at a URL the annotations that follow from it (Backstage's `AnnotateLocationEntityProcessor`); those it has already stay.
@@ -123,13 +127,19 @@ fn complete(annotations: &mut Map<String, Value>, provider_subject: &str) {
     }
 }
 
-fn given(annotations: &Map<String, Value>, key: &str, own: &EntityRef) -> Result<LocationRef, ProcessingError> {
+fn given(
+    annotations: &Map<String, Value>,
+    key: &str,
+    own: &EntityRef,
+) -> Result<(LocationRef, String), ProcessingError> {
     let field = || format!("/metadata/annotations/{}", key.replace('~', "~0").replace('/', "~1"));
+    let missing = || ProcessingError::input(format!("Entity '{own}' does not have the annotation {key}")).at(field());
     match annotations.get(key) {
-        Some(Value::String(text)) if !text.is_empty() => LocationRef::parse(text).map_err(|error| error.at(field())),
-        None | Some(Value::Null | Value::String(_) | Value::Bool(false)) => {
-            Err(ProcessingError::input(format!("Entity '{own}' does not have the annotation {key}")).at(field()))
+        Some(Value::String(text)) if !text.is_empty() => {
+            LocationRef::parse(text).map(|parsed| (parsed, text.clone())).map_err(|error| error.at(field()))
         }
+        None => Err(missing()),
+        Some(falsy) if is_falsy(falsy) => Err(missing()),
         Some(other) => Err(ProcessingError::type_error(format!(
             "Unable to parse location ref '{other}', unexpected argument {}",
             js_typeof(other)

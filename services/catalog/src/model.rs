@@ -30,7 +30,7 @@ pub const BUILTIN_SCHEMAS: [(&str, &str); 10] = [
 ];
 
 /// Raised by hand when the code of processing changes what comes of an entity, so that everything is processed again.
-const RULES_VERSION: u32 = 1;
+const RULES_VERSION: u32 = 2;
 
 /// All kinds, compiled once; to be shared by all threads.
 pub struct Model {

@@ -1,6 +1,6 @@
 //! Placeholders: `$text`, `$json` and `$yaml` where a value may stand, and what is put in their place (Backstage's `PlaceholderProcessor`).
 
-use crate::documents::parse_documents;
+use crate::documents::one_document;
 use crate::error::ProcessingError;
 use crate::git_url::{other_repository, resolve_url};
 use serde_json::{Map, Value};
@@ -77,22 +77,15 @@ impl Placeholder {
     }
 
     fn yaml(&self, text: &str) -> Result<Value, ProcessingError> {
-        let mut documents = parse_documents(text);
-        match documents.pop() {
-            Some(document) if documents.is_empty() => document.content.map_err(|error| {
-                failed(format!(
-                    "Placeholder $yaml found an error in the data at {}, YAMLParseError: {error}",
-                    self.named()
-                ))
-            }),
-            last => {
-                let found = documents.len() + usize::from(last.is_some());
-                Err(failed(format!(
-                    "Placeholder $yaml expected to find exactly one document of data at {}, found {found}",
-                    self.named()
-                )))
-            }
-        }
+        let content = one_document(text).map_err(|found| {
+            failed(format!(
+                "Placeholder $yaml expected to find exactly one document of data at {}, found {found}",
+                self.named()
+            ))
+        })?;
+        content.map_err(|error| {
+            failed(format!("Placeholder $yaml found an error in the data at {}, YAMLParseError: {error}", self.named()))
+        })
     }
 
     fn named(&self) -> &str {
@@ -210,6 +203,9 @@ mod tests {
         );
         let left_alone = json!({"a": {"$text": "t", "b": 1}, "c": {"$openapi": "t"}, "d": {"$x": {"$text": "t"}}});
         check(left_alone.clone(), &[], left_alone);
+        for empty in ["---\n", "null", "~\n...\n", "--- # nothing\n"] {
+            check(json!({"a": {"$yaml": "y"}}), &[empty], json!({"a": null}));
+        }
         check(json!({"a": {"$yaml": "y"}}), &["b: {$text: t}"], json!({"a": {"b": {"$text": "t"}}}));
     }
 
@@ -252,5 +248,7 @@ mod tests {
         let two = "Placeholder $yaml expected to find exactly one document of data at ./d, found ";
         check_error(json!({"$yaml": "./d"}), base, "a: 1\n---\nb: 2\n", &format!("{two}2"));
         check_error(json!({"$yaml": "./d"}), base, "", &format!("{two}0"));
+        check_error(json!({"$yaml": "./d"}), base, "# nothing\n", &format!("{two}0"));
+        check_error(json!({"$yaml": "./d"}), base, "a: 1\n---\n", &format!("{two}2"));
     }
 }

@@ -158,7 +158,7 @@ pub(crate) fn check_formats(formats: &Formats, entity: &Map<String, Value>) -> R
         let link = link.as_object().unwrap_or(&empty);
         require(&format!("links.{index}.url"), text(link, "url"), &URL)?;
         require(&format!("links.{index}.title"), text(link, "title"), &NON_BLANK)?;
-        require(&format!("links.{index}.icon"), text(link, "icon"), &formats.entity_name)?;
+        require(&format!("links.{index}.icon"), text(link, "icon"), &NON_BLANK)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::error::ProcessingError;
 use crate::git_url::resolve_url;
 use crate::location::{LocationRef, MANAGED_BY_LOCATION, MANAGED_BY_ORIGIN_LOCATION, Places};
 use crate::process::check_envelope;
+use crate::relations::is_falsy;
 use serde_json::{Map, Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
@@ -126,13 +127,13 @@ impl Emitter<'_> {
         let metadata = entity.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some(metadata) = metadata {
             let annotations = metadata.entry("annotations").or_insert(Value::Null);
-            if matches!(annotations, Value::Null | Value::Bool(false)) {
+            if is_falsy(annotations) {
                 *annotations = json!({});
             }
             let Some(annotations) = annotations.as_object_mut() else {
                 return Err(ProcessingError::new("Error", "metadata.annotations must be a valid object"));
             };
-            annotations.insert(MANAGED_BY_ORIGIN_LOCATION.to_owned(), self.places.origin.to_string().into());
+            annotations.insert(MANAGED_BY_ORIGIN_LOCATION.to_owned(), self.places.origin_text.clone().into());
             annotations.insert(MANAGED_BY_LOCATION.to_owned(), location.clone().into());
         }
         Ok(Some(Emitted { entity, entity_ref, location_key: Some(location) }))
@@ -142,7 +143,7 @@ impl Emitter<'_> {
     /// emitter was read (Backstage's `locationSpecToLocationEntity`).
     pub fn location(&self, target: &Target) -> Option<Emitted> {
         let name = generated_name(&target.location);
-        let own = self.places.location.to_string();
+        let own = self.places.location_text.clone();
         let presence = if target.is_optional { "optional" } else { "required" };
         let entity = json!({
             "apiVersion": "backstage.io/v1alpha1",
@@ -151,7 +152,7 @@ impl Emitter<'_> {
                 "name": name,
                 "annotations": {
                     MANAGED_BY_LOCATION: own,
-                    MANAGED_BY_ORIGIN_LOCATION: self.places.origin.to_string(),
+                    MANAGED_BY_ORIGIN_LOCATION: self.places.origin_text,
                 },
             },
             "spec": {"type": target.location.location_type, "target": target.location.target, "presence": presence},
@@ -271,6 +272,8 @@ mod tests {
         Places {
             location: LocationRef::parse("file:/srv/root.yaml").expect("a location ref"),
             origin: LocationRef::parse("url:https://h.example/o").expect("a location ref"),
+            location_text: "file:/srv/root.yaml".to_owned(),
+            origin_text: "url: https://h.example/o".to_owned(),
         }
     }
 
@@ -324,7 +327,7 @@ mod tests {
         assert_eq!(emitted.location_key.as_deref(), Some("file:/srv/a.yaml"));
         assert_eq!(
             emitted.entity["metadata"]["annotations"],
-            json!({MANAGED_BY_LOCATION: "file:/srv/a.yaml", MANAGED_BY_ORIGIN_LOCATION: "url:https://h.example/o", "own": "1"})
+            json!({MANAGED_BY_LOCATION: "file:/srv/a.yaml", MANAGED_BY_ORIGIN_LOCATION: "url: https://h.example/o", "own": "1"})
         );
         let target =
             Target { location: LocationRef::parse("url:https://h.example/x").expect("a ref"), is_optional: false };

@@ -13,16 +13,21 @@ pub struct Relation {
     pub target_ref: String,
 }
 
+/// Fields that are sorted whatever the kind, though only some kinds make relations of them (Backstage's `BuiltinKindsEntityProcessor`).
+const SORTED: [&str; 7] =
+    ["providesApis", "consumesApis", "dependsOn", "dependencyOf", "memberOf", "children", "members"];
+
 /// Sorts the lists of refs in the relation fields of an entity, so that another order in its source changes nothing; lists of anything but strings stay.
 ///
 /// The order is JavaScript's: by UTF-16 code units. The sorted order is visible in the catalog, as in Backstage.
 pub fn sort_fields(model: &Model, entity: &mut Map<String, Value>) {
-    let fields = model.relation_fields(kind_of(entity));
+    let own = model.relation_fields(kind_of(entity)).iter().map(|field| field.field.as_str());
+    let own: Vec<&str> = own.filter(|field| !SORTED.contains(field)).collect();
     let Some(Value::Object(spec)) = entity.get_mut("spec") else {
         return;
     };
-    for field in fields {
-        if let Some(Value::Array(items)) = spec.get_mut(&field.field)
+    for field in SORTED.into_iter().chain(own) {
+        if let Some(Value::Array(items)) = spec.get_mut(field)
             && items.iter().all(Value::is_string)
         {
             items.sort_by(|one, other| utf16(one).cmp(utf16(other)));
@@ -94,7 +99,8 @@ fn targets(field: Option<&Value>) -> &[Value] {
     }
 }
 
-fn is_falsy(value: &Value) -> bool {
+/// What JavaScript holds for false.
+pub(crate) fn is_falsy(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
         Value::Number(number) => number.as_f64() == Some(0.0),

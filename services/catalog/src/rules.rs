@@ -49,7 +49,18 @@ pub struct Origin {
 pub struct Rules {
     rules: Vec<Rule>,
     /// For each rule, the patterns of its origins.
-    patterns: Vec<Vec<Option<GlobMatcher>>>,
+    patterns: Vec<Vec<Option<Pattern>>>,
+}
+
+/// What the targets of origins are matched with, as `minimatch` reads it.
+#[derive(Debug)]
+struct Pattern {
+    glob: GlobMatcher,
+    /// After an odd number of `!`: what does not match.
+    is_negated: bool,
+    /// A `#` makes it a comment, which nothing matches.
+    is_comment: bool,
+    ends_in_slash: bool,
 }
 
 /// Why rules cannot be used, in one sentence.
@@ -92,16 +103,28 @@ impl Rules {
     }
 }
 
-fn compile(origin: &Origin) -> Result<Option<GlobMatcher>, RuleError> {
+fn compile(origin: &Origin) -> Result<Option<Pattern>, RuleError> {
     let Some(pattern) = origin.pattern.as_ref().filter(|pattern| !pattern.is_empty()) else {
         return Ok(None);
     };
     if origin.exact.as_ref().is_some_and(|exact| !exact.is_empty()) {
         return Err(RuleError("A catalog rule location cannot have both exact and pattern values".to_owned()));
     }
-    let pattern = single_slashes(pattern);
-    let glob = GlobBuilder::new(&pattern).case_insensitive(true).literal_separator(true).build();
-    glob.map(|glob| Some(glob.compile_matcher())).map_err(|error| RuleError(format!("catalog rule: {error}")))
+    let is_comment = pattern.starts_with('#');
+    let plain = pattern.trim_start_matches('!');
+    let is_negated = (pattern.len() - plain.len()) % 2 == 1;
+    let plain = single_slashes(plain);
+    let glob = GlobBuilder::new(&plain).case_insensitive(true).literal_separator(true).build();
+    let glob = glob.map_err(|error| RuleError(format!("catalog rule: {error}")))?.compile_matcher();
+    Ok(Some(Pattern { glob, is_negated, is_comment, ends_in_slash: plain.ends_with('/') }))
+}
+
+impl Pattern {
+    fn is_match(&self, target: &str) -> bool {
+        let target = single_slashes(target);
+        let target = if self.ends_in_slash { &target } else { target.trim_end_matches('/') };
+        !self.is_comment && self.glob.is_match(target) != self.is_negated
+    }
 }
 
 /// Several slashes count as one, in patterns and in what they are matched with.
@@ -116,11 +139,11 @@ fn single_slashes(text: &str) -> String {
 }
 
 impl Origin {
-    fn is(&self, origin: &LocationRef, pattern: Option<&GlobMatcher>) -> bool {
+    fn is(&self, origin: &LocationRef, pattern: Option<&Pattern>) -> bool {
         let exact = self.exact.as_deref().filter(|exact| !exact.is_empty());
         self.location_type == origin.location_type
             && exact.is_none_or(|exact| exact == origin.target)
-            && pattern.is_none_or(|pattern| pattern.is_match(single_slashes(&origin.target)))
+            && pattern.is_none_or(|pattern| pattern.is_match(&origin.target))
     }
 }
 
@@ -184,6 +207,28 @@ mod tests {
         check(star.clone(), "A", "", "url:https://h.example/x/b.yaml", true);
         check(star.clone(), "A", "", "url:https://h.example/x/y/b.yaml", false);
         check(star, "A", "", "url:https://h.example/.x/a.yaml", true);
+    }
+
+    fn check_pattern(pattern: &str, target: &str, expected: bool) {
+        let rules = json!([{"allow": ["A"], "locations": [{"type": "url", "pattern": pattern}]}]);
+        check(Some(rules), "A", "", &format!("url:{target}"), expected);
+    }
+
+    #[test]
+    fn patterns_are_read_as_minimatch_reads_them() {
+        check_pattern("https://h/**", "https://h", false);
+        check_pattern("https://h/*", "https://h/", false);
+        check_pattern("https://h/*", "https://h/a/", true);
+        check_pattern("https://h/a/", "https://h/a", false);
+        check_pattern("https://h/[!ab].yaml", "https://h/a.yaml", false);
+        check_pattern("https://h/[^ab].yaml", "https://h/c.yaml", true);
+        check_pattern("https://h/{a,b/c}.yaml", "https://h/b/c.yaml", true);
+        check_pattern("https://h/.*/c", "https://h/.x/c", true);
+        check_pattern("https://h/\\*.yaml", "https://h/a.yaml", false);
+        check_pattern("!https://h/**", "https://h/a", false);
+        check_pattern("!https://h/**", "https://q/a", true);
+        check_pattern("!!https://h/**", "https://h/a", true);
+        check_pattern("#x", "#x", false);
     }
 
     #[test]

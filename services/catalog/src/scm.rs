@@ -46,6 +46,11 @@ pub(crate) fn source_url(url: &str) -> Option<String> {
     }
 }
 
+/// Whether a URL is one of GitHub's.
+pub(crate) fn is_on_github(url: &str) -> bool {
+    matches!(known(url), Some((Host::GitHub, _)))
+}
+
 fn known(url: &str) -> Option<(Host, Url)> {
     let parsed = Url::parse(url).ok()?;
     if parsed.port().is_some() {
@@ -72,7 +77,7 @@ fn names_a_commit(url: &str) -> bool {
 const TYPES: [&str; 3] = ["blob", "tree", "edit"];
 
 /// The first `//host/owner/repo/<blob, tree or edit>/` gets another type.
-fn with_github_type(url: &str, wanted: &str) -> String {
+pub(crate) fn with_github_type(url: &str, wanted: &str) -> String {
     for (start, _) in url.match_indices("//") {
         let after = &url[start + 2..];
         let mut parts = after.splitn(5, '/');

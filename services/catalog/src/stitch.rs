@@ -1,23 +1,22 @@
 //! Stitching: the final entity out of what processing stored, what others say about it, and its error.
 
-use crate::hash::map_hash;
-use crate::location::{EDIT_URL, VIEW_URL, is_script_url};
+use crate::hash::Hasher;
 use crate::search::clashing_keys;
+use crate::stored::{self, Stored};
+use serde::Deserialize;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use uuid::Uuid;
 
 /// `backstage.io/orphan`: nothing emits the entity any more.
 pub const ORPHAN: &str = "backstage.io/orphan";
-
-/// What stands in place of a `javascript:` URL (Backstage's, word for word).
-const REJECTED_URL: &str = "https://backstage.io/annotation-rejected-for-security-reasons";
 
 /// The namespace of all uids of entities: itself the v5 UUID of `callboard.entity` in the DNS namespace.
 const UIDS: Uuid = Uuid::from_u128(0x718969dd_6615_554f_a668_347b9b4cf260);
 
 /// All that one stitch needs.
 pub struct StitchInput<'a> {
-    /// What processing stored last for good, with the entity's own `relations`.
+    /// What processing gave last for good, with the entity's own `relations`.
     pub processed: Map<String, Value>,
     pub entity_ref: &'a str,
     pub uid: &'a str,
@@ -26,6 +25,15 @@ pub struct StitchInput<'a> {
     /// The status item of the processing error, while there is one.
     pub error: Option<&'a Value>,
     /// Whether nothing emits the entity any more.
+    pub orphan: bool,
+}
+
+/// What is stitched to what processing stored; as in [`StitchInput`].
+pub struct Around<'a> {
+    pub entity_ref: &'a str,
+    pub uid: &'a str,
+    pub incoming: Vec<(String, String)>,
+    pub error: Option<&'a Value>,
     pub orphan: bool,
 }
 
@@ -45,6 +53,8 @@ pub enum StitchError {
     KeysClash { entity_ref: String, keys: String },
     #[error("{entity_ref}: the processed entity has no metadata object")]
     NoMetadata { entity_ref: String },
+    #[error("{entity_ref}: its stored content is no JSON object: {reason}")]
+    NoJson { entity_ref: String, reason: String },
 }
 
 /// Builds the final entity: relations merged, each once, sorted by type and target; uid and etag set; the status item of an error appended; annotations that
@@ -52,24 +62,32 @@ pub enum StitchError {
 ///
 /// The etag is the hash of the content, unless the source gave one (Backstage's rule). Costs what sorting the relations costs.
 pub fn stitch(input: StitchInput<'_>) -> Result<Stitched, StitchError> {
-    let StitchInput { processed: mut entity, entity_ref, uid, incoming, error, orphan } = input;
-    let relations = merged_relations(entity.remove("relations"), incoming);
-    entity.insert("relations".to_owned(), relations);
-    if let Some(item) = error {
-        append_status(&mut entity, item);
-    }
-    complete_metadata(&mut entity, uid, orphan)
-        .ok_or_else(|| StitchError::NoMetadata { entity_ref: entity_ref.to_owned() })?;
-    let clashing = clashing_keys(&entity);
-    if !clashing.is_empty() {
-        return Err(StitchError::KeysClash {
-            entity_ref: entity_ref.to_owned(),
-            keys: format!("'{}'", clashing.join("', '")),
-        });
-    }
-    let hash = map_hash(&entity);
-    set_etag(&mut entity, &hash);
-    let body = serde_json::to_vec(&entity).expect("a tree of JSON values can be written");
+    let StitchInput { processed, entity_ref, uid, incoming, error, orphan } = input;
+    stitch_stored(&stored::store(processed), Around { entity_ref, uid, incoming, error, orphan })
+}
+
+/// [`stitch`] of what [`store`](stored::store) has written: uid, etag and relations are put between the stored bytes. Only where an error is
+/// appended, or keys might clash, a tree is built.
+pub fn stitch_stored(kept: &[u8], around: Around<'_>) -> Result<Stitched, StitchError> {
+    let no_json = |reason: String| StitchError::NoJson { entity_ref: around.entity_ref.to_owned(), reason };
+    let again;
+    let stored = match stored::open(kept) {
+        Some(stored) => stored,
+        // It was stored before there was a line.
+        None => {
+            let entity = serde_json::from_slice(kept).map_err(|error| no_json(error.to_string()))?;
+            again = stored::store(entity);
+            stored::open(&again).expect("it was written just now")
+        }
+    };
+    let own = OwnRelations::deserialize(&mut serde_json::Deserializer::from_slice(stored.relations()));
+    let own = own.map_err(|error| no_json(error.to_string()))?;
+    let relations = merged_relations(&own, &around.incoming);
+    let hash = hash(stored.hash, &around, &relations);
+    let body = match stored.is_odd || around.error.is_some() || around.orphan || types_may_clash(&relations) {
+        false => spliced(&stored, around.uid, &hash, &relations),
+        true => completed(&stored, &around, &hash, &relations)?,
+    };
     Ok(Stitched { body, hash })
 }
 
@@ -79,29 +97,110 @@ pub fn uid(installation: &str, entity_ref: &str, born: i64) -> Uuid {
     Uuid::new_v5(&UIDS, format!("{installation}\0{entity_ref}\0{born}").as_bytes())
 }
 
-fn merged_relations(own: Option<Value>, incoming: Vec<(String, String)>) -> Value {
-    let mut relations = incoming;
-    if let Some(Value::Array(own)) = own {
-        relations.extend(own.into_iter().filter_map(type_and_target));
-    }
+/// Type and target.
+type Pair<'a> = (&'a str, &'a str);
+
+type OwnRelations<'a> = Vec<OwnRelation<'a>>;
+
+#[derive(Deserialize)]
+struct OwnRelation<'a> {
+    #[serde(borrow, rename = "type")]
+    relation_type: Cow<'a, str>,
+    #[serde(borrow, rename = "targetRef")]
+    target_ref: Cow<'a, str>,
+}
+
+fn merged_relations<'a>(own: &'a [OwnRelation<'a>], incoming: &'a [(String, String)]) -> Vec<Pair<'a>> {
+    let own = own.iter().map(|relation| (&*relation.relation_type, &*relation.target_ref));
+    let incoming = incoming.iter().map(|(relation_type, target_ref)| (relation_type.as_str(), target_ref.as_str()));
+    let mut relations: Vec<Pair<'_>> = own.chain(incoming).collect();
     relations.sort_unstable();
     relations.dedup();
     relations
-        .into_iter()
-        .map(|(relation_type, target_ref)| {
-            let mut relation = Map::with_capacity(2);
-            relation.insert("type".to_owned(), Value::String(relation_type));
-            relation.insert("targetRef".to_owned(), Value::String(target_ref));
-            Value::Object(relation)
-        })
-        .collect()
 }
 
-fn type_and_target(mut relation: Value) -> Option<(String, String)> {
-    match (relation["type"].take(), relation["targetRef"].take()) {
-        (Value::String(relation_type), Value::String(target_ref)) => Some((relation_type, target_ref)),
-        _ => None,
+fn hash(content: &str, around: &Around<'_>, relations: &[Pair<'_>]) -> String {
+    let mut hasher = Hasher::new();
+    hasher.text(content);
+    hasher.text(around.uid);
+    hasher.value(&Value::Bool(around.orphan));
+    hasher.value(around.error.unwrap_or(&Value::Null));
+    for (relation_type, target_ref) in relations {
+        hasher.text(relation_type);
+        hasher.text(target_ref);
     }
+    hasher.hex()
+}
+
+/// Relations are sorted, so that each type comes once in a row.
+fn types_may_clash(relations: &[Pair<'_>]) -> bool {
+    let mut types: Vec<&str> = relations.iter().map(|(relation_type, _)| *relation_type).collect();
+    types.dedup();
+    let clash = |(index, one): (usize, &&str)| types[..index].iter().any(|other| one.eq_ignore_ascii_case(other));
+    !types.iter().all(|kind| kind.is_ascii()) || types.iter().enumerate().any(clash)
+}
+
+fn spliced(stored: &Stored<'_>, uid: &str, etag: &str, relations: &[Pair<'_>]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(stored.relations_at + 256 + 96 * relations.len());
+    body.extend_from_slice(&stored.json[..stored.metadata_end]);
+    if body.last() != Some(&b'{') {
+        body.push(b',');
+    }
+    body.extend_from_slice(b"\"uid\":");
+    write(&mut body, uid);
+    if !stored.has_etag {
+        body.extend_from_slice(b",\"etag\":");
+        write(&mut body, etag);
+    }
+    body.extend_from_slice(&stored.json[stored.metadata_end..stored.relations_at]);
+    body.extend_from_slice(b",\"relations\":[");
+    for (index, (relation_type, target_ref)) in relations.iter().enumerate() {
+        body.extend_from_slice(if index == 0 { b"{\"type\":" } else { b",{\"type\":" });
+        write(&mut body, relation_type);
+        body.extend_from_slice(b",\"targetRef\":");
+        write(&mut body, target_ref);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    body
+}
+
+fn write(to: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(to, text).expect("a text can be written");
+}
+
+/// The same by way of a tree, with what is seldom there.
+fn completed(
+    stored: &Stored<'_>,
+    around: &Around<'_>,
+    hash: &str,
+    relations: &[Pair<'_>],
+) -> Result<Vec<u8>, StitchError> {
+    let entity_ref = || around.entity_ref.to_owned();
+    let mut entity: Map<String, Value> = serde_json::from_slice(stored.json)
+        .map_err(|error| StitchError::NoJson { entity_ref: entity_ref(), reason: error.to_string() })?;
+    entity.insert("relations".to_owned(), relations.iter().map(relation).collect());
+    if let Some(item) = around.error {
+        append_status(&mut entity, item);
+    }
+    complete_metadata(&mut entity, around.uid, around.orphan)
+        .ok_or_else(|| StitchError::NoMetadata { entity_ref: entity_ref() })?;
+    let clashing = clashing_keys(&entity);
+    if !clashing.is_empty() {
+        let keys = format!("'{}'", clashing.join("', '"));
+        return Err(StitchError::KeysClash { entity_ref: entity_ref(), keys });
+    }
+    if let Some(Value::Object(metadata)) = entity.get_mut("metadata").filter(|_| !stored.has_etag) {
+        metadata.insert("etag".to_owned(), Value::String(hash.to_owned()));
+    }
+    Ok(serde_json::to_vec(&entity).expect("a tree of JSON values can be written"))
+}
+
+fn relation((relation_type, target_ref): &Pair<'_>) -> Value {
+    let mut relation = Map::with_capacity(2);
+    relation.insert("type".to_owned(), Value::String((*relation_type).to_owned()));
+    relation.insert("targetRef".to_owned(), Value::String((*target_ref).to_owned()));
+    Value::Object(relation)
 }
 
 fn append_status(entity: &mut Map<String, Value>, item: &Value) {
@@ -124,30 +223,15 @@ fn complete_metadata(entity: &mut Map<String, Value>, uid: &str, orphan: bool) -
             annotations.insert(ORPHAN.to_owned(), Value::String("true".to_owned()));
         }
     }
-    if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
-        for key in [VIEW_URL, EDIT_URL] {
-            if let Some(Value::String(url)) = annotations.get_mut(key)
-                && is_script_url(url)
-            {
-                REJECTED_URL.clone_into(url);
-            }
-        }
-    }
     Some(())
-}
-
-fn set_etag(entity: &mut Map<String, Value>, hash: &str) {
-    if let Some(Value::Object(metadata)) = entity.get_mut("metadata") {
-        let etag = metadata.entry("etag").or_insert(Value::Null);
-        if etag.as_str().is_none_or(str::is_empty) {
-            *etag = Value::String(hash.to_owned());
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::location::{EDIT_URL, VIEW_URL};
+    use crate::stored::store;
+    use proptest::prelude::*;
     use serde_json::json;
 
     const UID: &str = "f3c0f2f5-0000-5000-8000-000000000000";
@@ -237,10 +321,56 @@ mod tests {
         assert_eq!(stitched(StitchInput { error: Some(&item), ..input(odd) }).0["status"], json!({"items": [item]}));
     }
 
+    #[test]
+    fn what_was_stored_as_bare_json_stitches_alike() {
+        let entity = json!({"relations": [{"targetRef": "a:b/c", "type": "x"}], "metadata": {"name": "web", "uid": 3}});
+        let around = || Around {
+            entity_ref: "component:default/web",
+            uid: UID,
+            incoming: pairs(&[("y", "d:e/f")]),
+            error: None,
+            orphan: false,
+        };
+        let bare = stitch_stored(entity.to_string().as_bytes(), around()).expect("it stitches");
+        let Value::Object(entity) = entity else { panic!("an object") };
+        assert_eq!(stitch_stored(&store(entity), around()).expect("it stitches"), bare);
+        assert!(matches!(stitch_stored(b"[1]", around()), Err(StitchError::NoJson { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn to_splice_gives_what_the_tree_gives(
+            metadata in crate::hash::tests::any_json(),
+            spec in crate::hash::tests::any_json(),
+            own in proptest::collection::vec(("[a-c\"]", "[a-c\\\\]"), 0..3),
+            incoming in proptest::collection::vec(("[a-c\"]", "[a-c]"), 0..3),
+            metadata_first in any::<bool>(),
+            etag in proptest::option::of("[a-c]?"),
+        ) {
+            let mut metadata = match metadata { Value::Object(map) => map, other => Map::from_iter([("x".to_owned(), other)]) };
+            metadata.extend(etag.map(|etag| ("etag".to_owned(), Value::String(etag))));
+            let own: Vec<Value> = own.iter().map(|(kind, target)| json!({"type": kind, "targetRef": target})).collect();
+            let mut fields = [("metadata".to_owned(), metadata.into()), ("spec".to_owned(), spec)];
+            fields.rotate_left(usize::from(!metadata_first));
+            let mut entity = Map::from_iter(fields);
+            entity.insert("relations".to_owned(), own.into());
+            let kept = store(entity);
+            let stored = stored::open(&kept).expect("a line");
+            let around = Around { entity_ref: "a:b/c", uid: UID, incoming, error: None, orphan: false };
+            let own: OwnRelations<'_> = serde_json::from_slice(stored.relations()).expect("a list");
+            let relations = merged_relations(&own, &around.incoming);
+            let spliced: Value = serde_json::from_slice(&spliced(&stored, UID, "hash", &relations)).expect("JSON");
+            match completed(&stored, &around, "hash", &relations) {
+                Ok(completed) => prop_assert_eq!(spliced, serde_json::from_slice::<Value>(&completed).expect("JSON")),
+                Err(_) => prop_assert!(stored.is_odd || types_may_clash(&relations)),
+            }
+        }
+    }
+
     fn check_url(url: &str, rejected: bool) {
         let (entity, _) =
             stitched(input(json!({"metadata": {"annotations": {VIEW_URL: url, EDIT_URL: url, "other": url}}})));
-        let shown = if rejected { REJECTED_URL } else { url };
+        let shown = if rejected { crate::stored::REJECTED_URL } else { url };
         assert_eq!(
             entity["metadata"]["annotations"],
             json!({VIEW_URL: shown, EDIT_URL: shown, "other": url}),

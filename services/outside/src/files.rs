@@ -118,15 +118,17 @@ impl Roots {
         self.roots.iter().any(|(_, root)| real.starts_with(root))
     }
 
-    /// The paths that a pattern matches, sorted. Names that begin with a dot are matched by no wildcard, and links to directories not followed by `**`.
+    /// The paths that a pattern matches, sorted. A name that begins with a dot is matched only where the pattern has one too, and links to directories are
+    /// not followed by `**`.
     fn matches(&self, target: &str, at: usize) -> Result<Vec<String>, Error> {
         let refused = |what: String| Error::Refused(format!("file {target} could not be read, Error: {what}"));
         let glob = GlobBuilder::new(target).literal_separator(true).build();
         let matcher = glob.map_err(|error| refused(error.to_string()))?.compile_matcher();
-        let rest: Vec<&str> = target.split('/').skip(at).collect();
-        let depth = if rest.contains(&"**") { MAX_DEPTH } else { rest.len() };
-        let mut walk = Walk { roots: self, matcher, found: Vec::new(), visited: 0 };
-        walk.directory(&fixed_part(target, at), depth).map_err(refused)?;
+        let parts: Vec<&str> = target.split('/').skip(at).collect();
+        let depth = if parts.contains(&"**") { MAX_DEPTH } else { parts.len() };
+        let start = fixed_part(target, at);
+        let mut walk = Walk { roots: self, matcher, start: &start, parts: &parts, found: Vec::new(), visited: 0 };
+        walk.directory(&start, depth).map_err(refused)?;
         walk.found.sort();
         Ok(walk.found)
     }
@@ -135,6 +137,9 @@ impl Roots {
 struct Walk<'r> {
     roots: &'r Roots,
     matcher: GlobMatcher,
+    /// The directory before the first wildcard, and the pattern's parts from there on.
+    start: &'r Path,
+    parts: &'r [&'r str],
     found: Vec<String>,
     visited: usize,
 }
@@ -149,11 +154,12 @@ impl Walk<'_> {
                 return Err(format!("the pattern looks at more than {MAX_VISITED} files, or matches {MAX_MATCHES}"));
             }
             let name = entry.file_name();
-            if name.to_str().is_none_or(|name| name.starts_with('.')) {
+            let names_dots = || self.parts.iter().any(|part| part.starts_with('.'));
+            if name.to_str().is_none_or(|name| name.starts_with('.') && !names_dots()) {
                 continue;
             }
             let path = entry.path();
-            if self.matcher.is_match(&path) {
+            if self.matcher.is_match(&path) && self.names_its_dots(&path) {
                 self.found.extend(path.to_str().map(str::to_owned));
             }
             if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -161,6 +167,25 @@ impl Walk<'_> {
             }
         }
         Ok(())
+    }
+}
+
+impl Walk<'_> {
+    /// Whether each name of a path that begins with a dot stands where a part of the pattern does, too; nothing that `**` stands for does.
+    fn names_its_dots(&self, path: &Path) -> bool {
+        let names: Vec<_> = path.strip_prefix(self.start).into_iter().flatten().collect();
+        let is_any = |part: &&str| *part == "**";
+        let before = self.parts.iter().position(is_any).unwrap_or(self.parts.len());
+        let after = self.parts.iter().rev().position(is_any).unwrap_or(0);
+        names.iter().enumerate().filter(|(_, name)| name.as_encoded_bytes().starts_with(b".")).all(|(index, _)| {
+            let from_end = names.len() - index;
+            let part = match () {
+                () if index < before => self.parts.get(index),
+                () if from_end <= after => self.parts.get(self.parts.len() - from_end),
+                () => None,
+            };
+            part.is_some_and(|part| part.starts_with('.'))
+        })
     }
 }
 
@@ -246,6 +271,12 @@ mod tests {
         check("$/d/{b,c}.*", Ok(&["$/d/b.yaml=db", "$/d/c.txt=dc"]));
         check("$/d/**/*.yaml", Ok(&["$/d/a.yaml=da", "$/d/b.yaml=db", "$/d/e/a.yaml=dea"]));
         check("$/*/?.txt", Ok(&["$/d/c.txt=dc"]));
+        check("$/d/.*", Ok(&["$/d/.h.yaml=h"]));
+        check("$/*/.h.yaml", Ok(&["$/d/.h.yaml=h"]));
+        check("$/**/.h.*", Ok(&["$/d/.h.yaml=h"]));
+        check("$/.*/a.yaml", Ok(&[]));
+        check("$/[a-c].yaml", Ok(&["$/a.yaml=a"]));
+        check("$/d/[!a].yaml", Ok(&["$/d/b.yaml=db"]));
         check("$/none/*", Ok(&[]));
         check("$/u*/secret", Ok(&[]));
         check("$/o*", Err("leads out"));

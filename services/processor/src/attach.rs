@@ -55,6 +55,7 @@ pub(crate) async fn again(processor: &Processor, stop: &Stop) {
     connections.mark_unchanged();
     loop {
         tokio::select! {
+            biased;
             () = stop.stopped() => return,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
             () = look_again.notified() => is_attaching.store(true, Ordering::Relaxed),

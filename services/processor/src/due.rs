@@ -129,13 +129,14 @@ async fn read_due(processor: &Arc<Processor>, stop: &Stop) {
             }
         };
         tokio::select! {
+            biased;
             () = stop.stopped() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = processor.reads_are_due.notified(), if free > 0 => {}
             Some(done) = running.join_next() => match done {
                 Ok(key) => drop(held.remove(&key)),
                 Err(error) => tracing::error!(%error, "a read was lost; its lease runs out"),
             },
+            () = processor.reads_are_due.notified(), if free > 0 => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
     running.shutdown().await;
@@ -174,17 +175,17 @@ async fn take(processor: &Processor, free: usize, allowance: &mut Allowance) -> 
 struct Allowance {
     per_second: usize,
     used: usize,
-    since: std::time::Instant,
+    since: tokio::time::Instant,
 }
 
 impl Allowance {
     fn new(per_second: u32) -> Self {
-        Allowance { per_second: per_second as usize, used: 0, since: std::time::Instant::now() }
+        Allowance { per_second: per_second as usize, used: 0, since: tokio::time::Instant::now() }
     }
 
     fn left(&mut self) -> usize {
         if self.since.elapsed() >= Duration::from_secs(1) {
-            *self = Allowance { since: std::time::Instant::now(), used: 0, ..*self };
+            *self = Allowance { since: tokio::time::Instant::now(), used: 0, ..*self };
         }
         self.per_second - self.used.min(self.per_second)
     }

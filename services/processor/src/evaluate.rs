@@ -230,8 +230,8 @@ impl Pipeline {
 
     /// The entity and what it emits, if they are within the limits.
     fn good(&self, processed: Processed, emitted: Vec<Emitted>) -> Result<(Good, Vec<Child>), ProcessingError> {
-        let body = written(&processed.entity);
-        entity::check_limits(&body, &self.limits.processed)
+        let body = catalog::stored::store(processed.entity);
+        entity::check_limits(catalog::stored::json(&body), &self.limits.processed)
             .map_err(|refusal| ProcessingError::input(refusal.to_string()))?;
         let mut children = Vec::with_capacity(emitted.len());
         let mut bytes = 0;
@@ -258,7 +258,9 @@ impl Pipeline {
         let outcome = (!self.needs_outside(&entity)).then(|| {
             let unprocessed = Unprocessed { entity, entity_ref: entity_ref.clone() };
             match self.process(unprocessed, "") {
-                Ok(processed) => Ok(Good { body: written(&processed.entity), foreign: processed.foreign }),
+                Ok(processed) => {
+                    Ok(Good { body: catalog::stored::store(processed.entity), foreign: processed.foreign })
+                }
                 Err(error) => Err(Bad { raw: raw.clone(), error: error.to_status_item().to_string() }),
             }
         });

@@ -256,7 +256,7 @@ async fn placeholders() {
         )
     };
     let found = site.changed(&api(json!({"$text": "./spec.txt"})), None).await;
-    let body: Value = serde_json::from_slice(&found.outcome.expect("good").body).expect("JSON");
+    let body: Value = serde_json::from_slice(catalog::stored::json(&found.outcome.expect("good").body)).expect("JSON");
     assert_eq!(body["spec"]["definition"], "openapi: 3\n");
     assert_eq!(body["spec"]["x"], json!([{"k": [1, null]}]));
     assert_eq!(found.refresh_keys, [format!("url:{}/spec.txt", site.url), format!("url:{}/d.json", site.url)]);
@@ -294,7 +294,10 @@ async fn an_entity_that_needs_nothing_comes_out_as_it_does_in_a_batch() {
         let due = Due { source: "provider:p", raw: &raw, provider_subject: "catalog.events.p", notes: None };
         let Evaluation::Changed(evaluated) = site.pipeline.evaluate(&due).await else { panic!("changed") };
         let good = evaluated.outcome.expect("a good one");
-        assert_eq!(serde_json::from_slice::<Value>(&good.body).expect("JSON"), Value::Object(batch.entity));
+        assert_eq!(
+            serde_json::from_slice::<Value>(catalog::stored::json(&good.body)).expect("JSON"),
+            Value::Object(batch.entity)
+        );
         assert_eq!(good.foreign, batch.foreign);
         *seen.entry(kind).or_insert(0) += 1;
     }
@@ -346,7 +349,7 @@ async fn a_processor_of_ones_own_plugs_in() {
     let raw = system.to_string().into_bytes();
     let due = |notes| Due { source: "provider:p", raw: &raw, provider_subject: "catalog.events.p", notes };
     let Evaluation::Changed(found) = pipeline.evaluate(&due(None)).await else { panic!("changed") };
-    let body: Value = serde_json::from_slice(&found.outcome.expect("good").body).expect("JSON");
+    let body: Value = serde_json::from_slice(catalog::stored::json(&found.outcome.expect("good").body)).expect("JSON");
     assert_eq!(body["metadata"]["seen"], 0);
     assert_eq!(found.children[0].entity_ref, "api:default/own");
     let again = pipeline.evaluate(&due(Some(&found.notes))).await;

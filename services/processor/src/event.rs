@@ -234,10 +234,9 @@ pub(crate) fn upsert(
     let outcome = match pipeline.needs_outside(&unprocessed.entity) {
         true => Processed::Pending(payload.to_vec()),
         false => match pipeline.process(unprocessed, provider_subject) {
-            Ok(processed) => Processed::Good(Good {
-                body: serde_json::to_vec(&processed.entity).expect("a JSON tree can be written"),
-                foreign: processed.foreign,
-            }),
+            Ok(processed) => {
+                Processed::Good(Good { body: catalog::stored::store(processed.entity), foreign: processed.foreign })
+            }
             Err(error) => Processed::Bad(Bad { raw: payload.to_vec(), error: error.to_status_item().to_string() }),
         },
     };

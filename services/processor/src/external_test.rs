@@ -105,7 +105,7 @@ async fn changed(pipeline: &Pipeline, entity: &Value) -> Evaluated {
 
 fn body(evaluated: &Evaluated) -> Value {
     let good = evaluated.outcome.as_ref().unwrap_or_else(|bad| panic!("{bad:?}"));
-    serde_json::from_slice(&good.body).expect("JSON")
+    serde_json::from_slice(catalog::stored::json(&good.body)).expect("JSON")
 }
 
 fn error(evaluated: &Evaluated) -> String {

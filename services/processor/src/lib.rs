@@ -4,8 +4,10 @@
 //! acknowledge. A crash before the commit has done nothing; after it, the events come again and have no effect, and the outbox
 //! row asks for what was not announced.
 
+mod again;
 mod attach;
 mod builtin;
+mod conflicts;
 mod decide;
 mod due;
 mod emission;
@@ -57,6 +59,10 @@ use store::{EntityRow, Merge, RelationRow, Request, Store, StreamPosition};
 /// Entities that one stitch request names at most.
 pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
 
+/// When an event that waits for those before it comes again: after this time for each of them, and not later than after that.
+const SOONEST_AGAIN: Duration = Duration::from_millis(100);
+const LATEST_AGAIN: Duration = Duration::from_secs(2);
+
 /// How a processor works.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -97,11 +103,17 @@ impl Default for Config {
 ///
 /// # Errors
 /// Only what no waiting can mend: streams that stand in the way and cannot be changed into ours.
-pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, stop: Stop) -> Result<(), Error> {
+pub async fn run(
+    bus: Bus,
+    store: Store,
+    pipeline: impl Into<Arc<Pipeline>>,
+    config: Config,
+    stop: Stop,
+) -> Result<(), Error> {
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
-    let processor = Arc::new(Processor::new(bus.clone(), store, Arc::new(pipeline), config));
+    let processor = Arc::new(Processor::new(bus.clone(), store, pipeline.into(), config));
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -119,6 +131,7 @@ pub async fn run(bus: Bus, store: Store, pipeline: Pipeline, config: Config, sto
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
+        again::run(&processor, &stop),
     );
     Ok(())
 }
@@ -146,13 +159,17 @@ impl bus::Handler for Processor {
         "processor"
     }
 
+    fn may_wait(&self, item: &Item) -> bool {
+        item.header(bus::header::EXPECTED_REVISION).is_some()
+    }
+
     async fn may_fetch(&self, _lane: &Lane) -> bool {
         !self.outbox_is_full.load(Ordering::Relaxed) && !self.is_attaching.load(Ordering::Relaxed)
     }
 
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let started = Instant::now();
-        self.metrics.taken(items);
+        self.metrics.taken(lane.name, items);
         let loaded: Vec<Loaded> = items
             .iter()
             .map(|item| event::load(item, self.bus.names(), &self.pipeline, &self.config.entity_limits))
@@ -164,7 +181,7 @@ impl bus::Handler for Processor {
         let mut outcomes: Vec<Outcome> = loaded.iter().map(Loaded::to_outcome).collect();
         for (index, unapplied) in &plan.unapplied {
             let place = places[*index];
-            outcomes[place] = unapplied_outcome(unapplied, &items[place]);
+            outcomes[place] = unapplied_outcome(unapplied);
         }
         snapshots::note(self, items, &loaded, &mut outcomes).await.map_err(verdict)?;
         self.after_commit(lane.name, &plan, request).await;
@@ -173,13 +190,14 @@ impl bus::Handler for Processor {
     }
 }
 
-/// What becomes of a message whose event is not applied; one that waits for others comes again later and later, within half an hour.
-fn unapplied_outcome(unapplied: &Unapplied, item: &Item) -> Outcome {
+/// What becomes of a message whose event is not applied. Of several that wait for each other the next one must come soon, or the last of
+/// them waits as long as all of them together; so how far the floor has to go decides, and not how often it came.
+fn unapplied_outcome(unapplied: &Unapplied) -> Outcome {
     match unapplied {
         Unapplied::Refused(reason) => Outcome::Dead(reason.clone()),
-        Unapplied::TooEarly => {
-            let doublings = u32::try_from(item.deliveries - 1).unwrap_or(0).min(11);
-            Outcome::Later((Duration::from_millis(50) * 2_u32.pow(doublings)).min(Duration::from_secs(100)))
+        Unapplied::TooEarly(behind) => {
+            let behind = u32::try_from(*behind).unwrap_or(u32::MAX);
+            Outcome::Later(SOONEST_AGAIN.saturating_mul(behind).min(LATEST_AGAIN))
         }
     }
 }
@@ -227,14 +245,19 @@ impl Processor {
             return Ok((Plan::default(), None));
         }
         let (named, changed) = refs_of(events);
-        if let Some(last) = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence) {
-            self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await?;
-        }
-        let (mut merge, entities) = self.store.merge(&named, &changed).await?;
+        // What is noted is noted before anything of it is committed; the locks are taken meanwhile.
+        let ((), (mut merge, entities)) = tokio::try_join!(self.note_last(events), self.store.merge(&named, &changed))?;
         let mut plan = self.decide(&mut merge, entities, events).await?;
         self.write(&mut merge, lane, &mut plan, events).await?;
         let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
         Ok((plan, request))
+    }
+
+    /// Notes the highest message of the batch, by which a stream that goes back below it is known.
+    async fn note_last(&self, events: &[&Event]) -> Result<(), store::Error> {
+        let last = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence);
+        let Some(last) = last else { return Ok(()) };
+        self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await
     }
 
     /// Reads what is claimed of the locked entities, and decides.
@@ -349,6 +372,7 @@ impl Processor {
         if !plan.cascade.is_empty() {
             self.removals_go_on.notify_one();
         }
+        conflicts::tell(self, &plan.conflicts_begun).await;
     }
 
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.
@@ -365,6 +389,19 @@ impl Processor {
             Err(error) => {
                 tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it")
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_of_those_that_wait_comes_soon() {
+        for (behind, milliseconds) in [(1, 100), (3, 300), (20, 2000), (1_000_000, 2000), (i64::MAX, 2000)] {
+            let outcome = unapplied_outcome(&Unapplied::TooEarly(behind));
+            assert_eq!(outcome, Outcome::Later(Duration::from_millis(milliseconds)), "{behind} behind");
         }
     }
 }

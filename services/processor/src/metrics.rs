@@ -34,7 +34,7 @@ impl Metrics {
             queue_delay: meter
                 .f64_histogram("catalog.processing.queue.delay")
                 .with_unit("s")
-                .with_description("From the moment an event was published to the moment a processor took it")
+                .with_description("From the moment an event was published to the moment a processor took it, by lane")
                 .build(),
             read_delay: meter
                 .f64_histogram("callboard.reads.queue.delay")
@@ -62,10 +62,11 @@ impl Metrics {
         }
     }
 
-    pub fn taken(&self, items: &[Item]) {
-        let now = SystemTime::now();
+    pub fn taken(&self, lane: &'static str, items: &[Item]) {
+        let (now, labels) = (SystemTime::now(), [KeyValue::new("lane", lane)]);
         for item in items {
-            self.queue_delay.record(now.duration_since(item.published).unwrap_or_default().as_secs_f64(), &[]);
+            let waited = now.duration_since(item.published).unwrap_or_default();
+            self.queue_delay.record(waited.as_secs_f64(), &labels);
         }
     }
 

@@ -36,6 +36,7 @@ pub(crate) async fn run(processor: &Processor, stop: &Stop) {
             }
         };
         tokio::select! {
+            biased;
             () = stop.stopped() => {}
             () = tokio::time::sleep(pause) => {}
             () = processor.removals_go_on.notified() => {}

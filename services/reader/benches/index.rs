@@ -231,6 +231,7 @@ fn message(body: String, version: i64) -> EntityMessage {
         published: SystemTime::UNIX_EPOCH,
         body: Some(body.into()),
         parents: Vec::new(),
+        unprocessed: None,
     }
 }
 

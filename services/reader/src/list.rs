@@ -216,7 +216,7 @@ pub(crate) fn pick(entities: Vec<EncodedEntity>, fields: Option<&Fields>) -> Res
     }
 }
 
-fn page_size(asked: i32) -> Result<usize, Error> {
+pub(crate) fn page_size(asked: i32) -> Result<usize, Error> {
     match usize::try_from(asked) {
         Ok(0) => Ok(PAGE),
         Ok(size) if size <= PAGE_LIMIT => Ok(size),

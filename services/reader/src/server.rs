@@ -5,7 +5,7 @@ use std::time::Duration;
 use api::ready::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
 use bus::Stop;
 use futures::StreamExt;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tonic::{
     codec::CompressionEncoding::{Gzip, Zstd},
     transport::{Server, server::TcpIncoming},
@@ -22,6 +22,8 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether the reader is late.
 const LATE_EVERY: Duration = Duration::from_secs(1);
+/// How often watchers look whether they owe a bookmark.
+const TICK: Duration = Duration::from_secs(1);
 /// Bytes of a request, and of its headers.
 const REQUEST_BYTES: usize = 1024 * 1024;
 const HEADER_BYTES: u32 = 16 * 1024;
@@ -59,8 +61,19 @@ pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Re
         served = &mut serving => served?,
         () = overdue => tracing::warn!(seconds = GRACE.as_secs(), "calls still run after the grace; leaving them"),
         never = tell_health(&state, &reporter) => match never {},
+        never = tick(&state) => match never {},
     }
     Ok(())
+}
+
+/// The watchers' clock.
+async fn tick(state: &State) -> std::convert::Infallible {
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        state.hub().tick();
+    }
 }
 
 fn reflection() -> Reflection<'static> {

@@ -8,7 +8,9 @@ use api::{
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
 
-use crate::{admission::Admission, ancestry, facets, get, list, metrics::Calls, state::State, traverse, watch};
+use crate::{
+    admission::Admission, ancestry, facets, get, list, metrics::Calls, state::State, traverse, unprocessed, watch,
+};
 
 /// Answers from a [`State`].
 #[derive(Debug)]
@@ -62,6 +64,14 @@ impl CatalogService for Service {
         let timeout = timeout(request.metadata());
         let request = request.into_inner();
         self.search("CountEntities", timeout, list::count_entities(&self.state, &request)).await
+    }
+
+    async fn list_unprocessed_entities(
+        &self,
+        request: Request<v1::ListUnprocessedEntitiesRequest>,
+    ) -> Result<Response<v1::ListUnprocessedEntitiesResponse>, Status> {
+        let request = request.into_inner();
+        self.answer("ListUnprocessedEntities", unprocessed::list(&self.state, &request)).await
     }
 
     type StreamEntitiesStream = BoxStream<v1::StreamEntitiesResponse>;

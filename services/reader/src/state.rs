@@ -18,6 +18,7 @@ use crate::{
     current::Current,
     memory::{self, Applied, Memory, Prepared},
     snapshot::Head,
+    unprocessed::{Reason, Unprocessed},
     waiting::Waiting,
     watch::{Change, Hub, Past, Place, Told},
 };
@@ -32,10 +33,10 @@ struct Inner {
     /// That the mirror's end is reached says nothing about its origin.
     is_region: bool,
     memory: Memory,
+    unprocessed: Unprocessed,
     progress: watch::Sender<Progress>,
     waiting: Waiting,
     hub: Hub,
-    stopping: watch::Sender<bool>,
     current: Current,
     lag: AtomicU64,
     unreadable: AtomicU64,
@@ -58,7 +59,7 @@ pub(crate) struct Kept {
 #[derive(Debug)]
 pub(crate) enum Ahead {
     /// An entity or its deletion; not prepared: nothing new.
-    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>> },
+    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>>, reason: Option<Reason> },
     /// Anything else.
     Told(Followed),
 }
@@ -86,10 +87,10 @@ impl Default for Inner {
             max_behind: Duration::MAX,
             is_region: false,
             memory: Memory::default(),
+            unprocessed: Unprocessed::default(),
             progress: watch::Sender::default(),
             waiting: Waiting::default(),
             hub: Hub::default(),
-            stopping: watch::Sender::default(),
             current: Current::default(),
             lag: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
@@ -156,12 +157,12 @@ impl State {
     }
 
     /// The sequence of the stream that is reached.
-    pub(crate) fn sequence(&self) -> u64 {
+    pub fn sequence(&self) -> u64 {
         self.0.hub.read().news().1
     }
 
     /// Everything up to this sequence of the stream was taken.
-    pub(crate) fn reach(&self, sequence: u64) {
+    pub fn reach(&self, sequence: u64) {
         self.0.hub.write().reach(sequence);
     }
 
@@ -187,6 +188,7 @@ impl State {
     pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
         let place = Place { stream: head.stream, sequence: head.sequence };
         self.0.hub.write().restore(place, head.forgotten, traces);
+        self.0.unprocessed.restore(head.unprocessed.clone());
         self.0.progress.send_modify(|progress| {
             (progress.stream, progress.watermark) = (Some(head.stream), Some(head.watermark));
         });
@@ -194,15 +196,17 @@ impl State {
 
     /// Works out what the follower was told, as far as that can be done ahead and beside others: what takes the time.
     pub(crate) fn prepare(&self, followed: Followed) -> Ahead {
-        let Followed::Entity(message) = followed else { return Ahead::Told(followed) };
+        let Followed::Entity(mut message) = followed else { return Ahead::Told(followed) };
+        let revision = message.revision;
+        let reason = message.unprocessed.take().map(|error| Reason { revision, error });
         let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
         let is_newer = self.0.memory.is_newer(&entity_ref, version);
         let prepared = is_newer.then(|| Box::new(self.0.memory.prepare(message)));
-        Ahead::Entity { entity_ref, version, sequence, prepared }
+        Ahead::Entity { entity_ref, version, sequence, prepared, reason }
     }
 
     /// Takes what the follower was told; `lag` are the messages still to come.
-    pub(crate) fn apply(&self, followed: Followed, lag: u64) {
+    pub fn apply(&self, followed: Followed, lag: u64) {
         self.take(self.prepare(followed), lag);
     }
 
@@ -210,7 +214,10 @@ impl State {
     pub(crate) fn take(&self, ahead: Ahead, lag: u64) {
         self.0.lag.store(lag, Relaxed);
         match ahead {
-            Ahead::Entity { entity_ref, version, sequence, prepared } => {
+            Ahead::Entity { entity_ref, version, sequence, prepared, reason } => {
+                if prepared.is_some() {
+                    self.0.unprocessed.note(&entity_ref, reason);
+                }
                 self.take_entity(&entity_ref, version, sequence, prepared);
             }
             Ahead::Told(followed) => self.take_told(followed),
@@ -244,6 +251,7 @@ impl State {
             Followed::StreamReplaced => {
                 self.0.hub.write().begin_replay();
                 self.0.memory.begin_replay();
+                self.0.unprocessed.clear();
                 self.0.progress.send_modify(|progress| {
                     progress.caught_up = false;
                     progress.replaying = true;
@@ -319,12 +327,7 @@ impl State {
 
     /// Tells everyone who waits that the reader stops.
     pub(crate) fn stop(&self) {
-        self.0.stopping.send_replace(true);
-    }
-
-    /// Tells when the reader stops.
-    pub(crate) fn follow_stop(&self) -> watch::Receiver<bool> {
-        self.0.stopping.subscribe()
+        self.0.hub.stop();
     }
 
     /// The changes, for those who watch.
@@ -344,6 +347,11 @@ impl State {
     /// The entities, for a process that serves them in another way too.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
+    }
+
+    /// Entities that were never processed successfully.
+    pub(crate) fn unprocessed(&self) -> &Unprocessed {
+        &self.0.unprocessed
     }
 
     pub(crate) fn waiting(&self) -> &Waiting {

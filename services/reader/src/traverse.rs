@@ -1,12 +1,14 @@
 //! What is reached from an entity over relations, breadth first, within bounds.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
     sync::Arc,
 };
 
 use api::{Error, Fields, ready as v1};
 use catalog::predicate::Predicate;
+use hashbrown::HashTable;
 use v1::traverse_relations_response::{Edge, Node};
 
 use crate::{
@@ -75,7 +77,9 @@ struct Walk<'a> {
     nodes: Vec<Node>,
     /// What each node is, in the order of the nodes.
     held: Vec<Option<Arc<Stored>>>,
-    places: HashMap<String, usize>,
+    /// The places of the nodes, by their refs.
+    places: HashTable<usize>,
+    hasher: RandomState,
     edges: Vec<Edge>,
     /// Edges that were found, where each can be found from both of its ends.
     known: HashSet<(usize, String, usize)>,
@@ -111,7 +115,8 @@ impl<'a> Walk<'a> {
             fields: Fields::parse(&request.fields)?,
             nodes: Vec::new(),
             held: Vec::new(),
-            places: HashMap::new(),
+            places: HashTable::new(),
+            hasher: RandomState::new(),
             edges: Vec::new(),
             known: HashSet::new(),
             bytes: 0,
@@ -143,12 +148,18 @@ impl<'a> Walk<'a> {
     fn follow(&mut self, place: usize) -> Result<(), Error> {
         let Some(stored) = self.held[place].clone() else { return Ok(()) };
         let depth = self.nodes[place].depth as usize + 1;
-        for (of_type, target) in stored.relations() {
-            if !self.is_asked(&of_type) || !self.look() {
-                continue;
+        // Most relations of a popular entity are not asked for: nothing is copied of those.
+        let mut asked = Vec::new();
+        stored.for_each_relation(|of_type, target| {
+            if self.is_asked(of_type) {
+                asked.push((of_type.to_owned(), target.to_owned()));
             }
-            let known = self.places.get(target.as_str()).copied();
-            let other = match known {
+        });
+        for (of_type, target) in asked {
+            if !self.look() {
+                return Ok(());
+            }
+            let other = match self.place(&target) {
                 Some(other) => Some(other),
                 None => {
                     let stored = self.state.memory().by_ref(&target);
@@ -172,15 +183,17 @@ impl<'a> Walk<'a> {
         while self.budget > 0 {
             let (sources, next) = self.state.memory().matching_after(&query, &after, SLICE);
             for source in sources {
-                let of_target = |(of_type, to): &(String, String)| *to == target && self.is_asked(of_type);
-                let types: Vec<String> =
-                    source.relations().into_iter().filter(of_target).map(|(of_type, _)| of_type).collect();
-                let known = self.places.get(source.entity_ref()).copied();
+                let mut types = Vec::new();
+                source.for_each_relation(|of_type, to| {
+                    if to == target && self.is_asked(of_type) {
+                        types.push(of_type.to_owned());
+                    }
+                });
                 for of_type in types {
                     if !self.look() {
                         return Ok(());
                     }
-                    let other = match known.or_else(|| self.places.get(source.entity_ref()).copied()) {
+                    let other = match self.place(source.entity_ref()) {
                         Some(other) => Some(other),
                         None => self.reach(source.entity_ref(), depth, Some(source.clone()))?,
                     };
@@ -222,8 +235,16 @@ impl<'a> Walk<'a> {
         let exists = stored.is_some();
         self.nodes.push(Node { r#ref: entity_ref.to_owned(), depth: depth as i32, entity, exists });
         self.held.push(stored);
-        self.places.insert(entity_ref.to_owned(), place);
+        let (nodes, hasher) = (&self.nodes, &self.hasher);
+        let hash = |place: &usize| hasher.hash_one(nodes[*place].r#ref.as_str());
+        self.places.insert_unique(hash(&place), place, hash);
         Ok(Some(place))
+    }
+
+    /// Where an entity is among the nodes.
+    fn place(&self, entity_ref: &str) -> Option<usize> {
+        let is_it = |place: &usize| self.nodes[*place].r#ref == entity_ref;
+        self.places.find(self.hasher.hash_one(entity_ref), is_it).copied()
     }
 
     fn connect(&mut self, source: usize, of_type: String, target: usize) -> Result<(), Error> {

@@ -6,8 +6,9 @@ use bus::Bus;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{PublishedState, Store};
+use tokio::time::Instant;
 
 /// Entities compared in one turn.
 const COMPARED: i64 = 500;

@@ -4,9 +4,10 @@ use crate::Error;
 use crate::task::Task;
 use bus::{Bus, Lanes, settled_through, stream_status};
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::Store;
 use store::planted;
+use tokio::time::Instant;
 
 pub(crate) struct Purge {
     bus: Bus,

@@ -3,8 +3,9 @@
 use crate::{Error, LEASE};
 use bus::{Backoff, Stop};
 use opentelemetry::KeyValue;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::Store;
+use tokio::time::Instant;
 
 /// What a task does at each of its turns.
 pub(crate) trait Task {

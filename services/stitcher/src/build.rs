@@ -1,11 +1,12 @@
 //! From what is committed to final entities: read after the locks, built without any I/O.
 
 use catalog::hash::bytes_hash;
-use catalog::stitch::{StitchInput, stitch, uid};
-use serde_json::{Map, Value};
+use catalog::stitch::{Around, stitch_stored, uid};
+use serde_json::Value;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Error, Incoming, Shown, StitchState, Stitching, Store};
+use tokio::time::Instant;
 
 /// An entity is stitched again no sooner than this many times what its last stitch took, so that a hot one costs a bounded share.
 const PAUSE_FACTOR: u32 = 20;
@@ -30,6 +31,11 @@ pub(crate) enum Form {
         body: Vec<u8>,
         /// Refs of the entities that emit it, as a JSON array; none: no entity does.
         parents: Option<String>,
+    },
+    /// It was never processed successfully: nothing is shown of it, but why, to who asks.
+    Unprocessed {
+        hash: String,
+        why: String,
     },
     Gone,
     /// It cannot be stitched; what is shown stays.
@@ -57,7 +63,7 @@ pub async fn expected(store: &Store, installation: &str, entity_ids: &[i64]) -> 
     let due = std::mem::take(&mut stitching.states);
     let expected = |built: Built| {
         let hash = match built.result {
-            Form::Content { hash, .. } => Some(hash),
+            Form::Content { hash, .. } | Form::Unprocessed { hash, .. } => Some(hash),
             Form::Gone => None,
             Form::Failed(_) => return None,
         };
@@ -108,28 +114,39 @@ fn by_subject(incoming: Vec<Incoming>) -> HashMap<i64, Vec<(String, String)>> {
 }
 
 fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str) -> Form {
-    let (Some(body), Some(born)) = (entity.body, entity.born) else { return Form::Gone };
-    let processed: Map<String, Value> = match serde_json::from_slice(&body) {
-        Ok(processed) => processed,
-        Err(error) => return Form::Failed(format!("its stored content is no JSON object: {error}")),
+    let (body, born) = match (entity.body, entity.born, &entity.error) {
+        (Some(body), Some(born), _) => (body, born),
+        (None, Some(_), Some(error)) => return unprocessed(error),
+        _ => return Form::Gone,
     };
     let error: Option<Value> = entity.error.and_then(|error| serde_json::from_str(&error).ok());
     let uid = uid(installation, &entity.entity_ref, born).to_string();
-    let input = StitchInput {
-        processed,
-        entity_ref: &entity.entity_ref,
-        uid: &uid,
-        incoming,
-        error: error.as_ref(),
-        orphan: entity.orphan,
-    };
-    match stitch(input) {
+    let around =
+        Around { entity_ref: &entity.entity_ref, uid: &uid, incoming, error: error.as_ref(), orphan: entity.orphan };
+    match stitch_stored(&body, around) {
         Ok(stitched) => {
             let parents = entity.parents.map(|parents| Value::from(parents).to_string());
             Form::Content { hash: hash_with(stitched.hash, parents.as_deref()), body: stitched.body, parents }
         }
         Err(error) => Form::Failed(error.to_string()),
     }
+}
+
+/// How the hash of an entity begins that was never processed successfully.
+const UNPROCESSED: &str = "unprocessed-";
+/// Characters of the reason that are told.
+const WHY_CHARS: usize = 1000;
+
+/// Whether a hash is that of an entity of which nothing is shown, since it was never processed successfully.
+pub fn is_unprocessed(hash: &str) -> bool {
+    hash.starts_with(UNPROCESSED)
+}
+
+fn unprocessed(status_item: &str) -> Form {
+    let item: Value = serde_json::from_str(status_item).unwrap_or_default();
+    let message = item["message"].as_str().unwrap_or("its processing failed");
+    let why: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).take(WHY_CHARS).collect();
+    Form::Unprocessed { hash: format!("{UNPROCESSED}{}", bytes_hash([why.as_bytes()])), why }
 }
 
 /// The content's hash, and behind a plus that of its parents where it has any: they stand beside the content, and others are another state.

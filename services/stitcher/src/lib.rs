@@ -8,14 +8,15 @@ mod build;
 mod metrics;
 mod publish;
 
-pub use build::{Expected, expected};
+pub use build::{Expected, expected, is_unprocessed};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use store::{Request, Snapshot, Stitching, Store};
+use tokio::time::Instant;
 
 /// Entities stitched in one transaction: as many as an atomic batch holds.
 const ENTITIES: usize = 1000;
@@ -92,9 +93,9 @@ impl bus::Handler for Stitcher {
         lane.durable != Names::STITCHER_BULK || !self.should_hold().await
     }
 
-    async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+    async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let requests: Vec<Result<Request, String>> = items.iter().map(load).collect();
-        self.metrics.taken(requests.iter().flatten());
+        self.metrics.taken(lane.name, requests.iter().flatten());
         let wanted = merge(requests.iter().flatten());
         let mut rest = Rest::default();
         self.stitch_all(&wanted, &mut rest).await?;

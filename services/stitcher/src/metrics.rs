@@ -2,8 +2,9 @@
 
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{Counter, Histogram};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::Request;
+use tokio::time::Instant;
 
 pub(crate) struct Metrics {
     stitched: Counter<u64>,
@@ -25,16 +26,16 @@ impl Metrics {
             queue_delay: meter
                 .f64_histogram("catalog.stitching.queue.delay")
                 .with_unit("s")
-                .with_description("From the moment a stitch was asked for to the moment a stitcher took it")
+                .with_description("From the moment a stitch was asked for to the moment a stitcher took it, by lane")
                 .build(),
         }
     }
 
-    pub fn taken<'a>(&self, requests: impl Iterator<Item = &'a Request>) {
-        let now = SystemTime::now();
+    pub fn taken<'a>(&self, lane: &'static str, requests: impl Iterator<Item = &'a Request>) {
+        let (now, labels) = (SystemTime::now(), [KeyValue::new("lane", lane)]);
         for request in requests {
             let asked = UNIX_EPOCH + Duration::from_millis(u64::try_from(request.asked_at_ms).unwrap_or(0));
-            self.queue_delay.record(now.duration_since(asked).unwrap_or_default().as_secs_f64(), &[]);
+            self.queue_delay.record(now.duration_since(asked).unwrap_or_default().as_secs_f64(), &labels);
             self.requests.add(1, &[]);
         }
     }

@@ -6,7 +6,7 @@
 use crate::build::{Built, Form};
 use crate::metrics::Metrics;
 use crate::verdict;
-use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, header, newest_entity};
+use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, header, newest_entity, unprocessed_record};
 use catalog::planted;
 use futures::StreamExt;
 use std::time::Duration;
@@ -23,19 +23,24 @@ const LOOKUPS: usize = 64;
 struct Change {
     entity_ref: String,
     revision: i64,
-    content: Option<(String, Vec<u8>)>,
-    parents: Option<String>,
+    form: Form,
     expected: u64,
     state: StateWrite,
 }
 
 impl Change {
     fn record(&self, bus: &Bus) -> Record {
-        let content = self.content.as_ref().map(|(hash, body)| (hash.as_str(), body.clone()));
-        let record = entity_record(bus, &self.entity_ref, self.state.version, self.revision, content);
-        let record = match &self.parents {
-            Some(parents) => record.with_header(header::PARENTS, parents),
-            None => record,
+        let (entity_ref, version, revision) = (&self.entity_ref, self.state.version, self.revision);
+        let record = match &self.form {
+            Form::Content { hash, body, parents } => {
+                let record = entity_record(bus, entity_ref, version, revision, Some((hash, body.clone())));
+                match parents {
+                    Some(parents) => record.with_header(header::PARENTS, parents),
+                    None => record,
+                }
+            }
+            Form::Unprocessed { hash, why } => unprocessed_record(bus, entity_ref, (version, revision), hash, why),
+            Form::Gone | Form::Failed(_) => entity_record(bus, entity_ref, version, revision, None),
         };
         if planted::is("no-expected-sequence") {
             return record;
@@ -88,7 +93,7 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
             hash: state.hash.clone(),
             pause_ms,
         };
-        let (content, parents) = match result {
+        let hash = match &result {
             Form::Failed(reason) => {
                 tracing::warn!(
                     entity.r#ref = entity_ref,
@@ -99,10 +104,9 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
                 written.push(keep);
                 continue;
             }
-            Form::Gone => (None, None),
-            Form::Content { hash, body, parents } => (Some((hash, body)), parents),
+            Form::Gone => None,
+            Form::Content { hash, .. } | Form::Unprocessed { hash, .. } => Some(hash.clone()),
         };
-        let hash = content.as_ref().map(|(hash, _)| hash.clone());
         if hash == state.hash && (was_published || hash.is_none()) {
             unchanged += 1;
             written.push(keep);
@@ -111,8 +115,7 @@ fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) 
         changes.push(Change {
             entity_ref,
             revision,
-            content,
-            parents,
+            form: result,
             expected: state.sequence,
             state: StateWrite { hash, ..keep },
         });

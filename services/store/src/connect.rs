@@ -1,22 +1,26 @@
 //! One pool of connections to an installation's schema, which is created and migrated here.
 
 use crate::Error;
+use crate::known::Known;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use sqlx::{Executor, SqlStr};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// The oldest PostgreSQL that has all that is used here.
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (2, "snapshots", include_str!("../../../schemas/postgres/0002_snapshots.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
     (5, "repair", include_str!("../../../schemas/postgres/0005_repair.sql")),
     (6, "room", include_str!("../../../schemas/postgres/0006_room.sql")),
+    (7, "pipeline", include_str!("../../../schemas/postgres/0007_pipeline.sql")),
+    (8, "lean", include_str!("../../../schemas/postgres/0008_lean.sql")),
 ];
 
 /// Where the database is, and which installation's schema in it.
@@ -36,6 +40,7 @@ pub struct Options {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub(crate) pool: PgPool,
+    pub(crate) known: Arc<Known>,
 }
 
 impl Store {
@@ -63,14 +68,20 @@ impl Store {
                 ("random_page_cost", "1.1"),
                 ("jit", "off"),
             ]);
+        let known = Arc::new(Known::default());
+        let forgets = Arc::clone(&known);
         let pool = PgPoolOptions::new()
             .max_connections(options.connections)
             .acquire_timeout(Duration::from_secs(5))
             .test_before_acquire(false)
+            .after_connect(move |_, _| {
+                forgets.forget();
+                Box::pin(std::future::ready(Ok(())))
+            })
             .connect_with(connect)
             .await
             .map_err(explain)?;
-        let store = Store { pool };
+        let store = Store { pool, known };
         store.refuse_old_server().await?;
         store.migrate(&options.installation).await?;
         Ok(store)

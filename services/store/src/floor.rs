@@ -1,6 +1,7 @@
 //! How far everything is: the floor, the watermark, and what may be forgotten.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use catalog::claims::Revision;
 use catalog::planted;
 

@@ -1,10 +1,11 @@
 //! The processor's transaction: claims are read under their entities' locks and written as they merge, with what they cause.
 
+use crate::connect::Store;
 use crate::streams::{self, StreamPosition};
-use crate::{Error, Request, Store};
+use crate::{Error, Request};
 use catalog::claims::{Claim, Revision};
 use catalog::planted;
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use std::collections::HashMap;
 
 /// An entity as it was locked.
@@ -117,7 +118,14 @@ pub struct Merge {
     transaction: Transaction<'static, Postgres>,
     /// The numbers of the refs that were named when it began.
     ids: HashMap<String, i64>,
+    /// The floor, where it was read already.
+    floor: Option<Floor>,
+    /// Of each entity whose claims were read: the sources that had one. No other comes while the entity is locked.
+    claimed: HashMap<i64, Vec<String>>,
 }
+
+/// How often a batch begins anew where connections are made anew meanwhile.
+const TRIES: usize = 10;
 
 impl Store {
     /// Begins a batch: gives every ref that will be named a number (sorted, distinct), then locks the entities to be changed.
@@ -129,50 +137,72 @@ impl Store {
     /// As every call of [`Merge`]: see [`Error`].
     pub async fn merge(&self, named: &[String], changed: &[String]) -> Result<(Merge, Vec<EntityRow>), Error> {
         debug_assert!(named.is_sorted() && changed.is_sorted(), "locks are taken in ref order");
+        for _ in 0..TRIES {
+            let (era, known) = self.known.find(named);
+            let ids = self.number(era, named, known).await?;
+            let mut transaction = self.pool.begin().await?;
+            let rows = lock(&mut transaction, changed).await?;
+            // Where a connection was made anew since, it is maybe to a database that was restored, where the numbers are others.
+            if !self.known.is_era(era) {
+                continue;
+            }
+            if rows.len() == changed.len() && rows.iter().all(|row| ids.get(&row.entity_ref) == Some(&row.id)) {
+                return Ok((Merge { transaction, ids, floor: None, claimed: HashMap::new() }, rows));
+            }
+            self.known.forget();
+        }
+        Err(Error::Collision("the database's connections, or its numbers of refs, change all the time".to_owned()))
+    }
+
+    /// The numbers of all these refs, of which some are known; new ones get one.
+    async fn number(
+        &self,
+        era: u64,
+        named: &[String],
+        mut ids: HashMap<String, i64>,
+    ) -> Result<HashMap<String, i64>, Error> {
+        let unknown: Vec<&str> = named.iter().filter(|named| !ids.contains_key(*named)).map(String::as_str).collect();
+        if unknown.is_empty() {
+            return Ok(ids);
+        }
         let mut connection = self.pool.acquire().await?;
-        let mut ids = find_ids(&mut connection, named).await?;
-        let new: Vec<&str> = named.iter().filter(|named| !ids.contains_key(*named)).map(String::as_str).collect();
+        let mut found = find_ids(&mut connection, &unknown).await?;
+        let new: Vec<&str> = unknown.into_iter().filter(|named| !found.contains_key(*named)).collect();
         if !new.is_empty() {
-            ids.extend(intern(&mut connection, &new).await?);
+            let statement = sqlx::query_as(include_str!("sql/intern.sql")).bind(&new);
+            let added: Vec<(String, i64)> = statement.fetch_all(&mut *connection).await?;
+            found.extend(added);
             // Somebody else was quicker with these.
-            let others: Vec<&str> = new.into_iter().filter(|named| !ids.contains_key(*named)).collect();
+            let others: Vec<&str> = new.into_iter().filter(|named| !found.contains_key(*named)).collect();
             if !others.is_empty() {
-                ids.extend(find_ids(&mut connection, &others).await?);
+                found.extend(find_ids(&mut connection, &others).await?);
             }
         }
-        drop(connection);
-        let mut transaction = self.pool.begin().await?;
-        type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64, Option<i64>, bool);
-        let lock = match planted::is("lock-order") && changed.len().is_multiple_of(2) {
-            true => include_str!("sql/lock_entities_backwards.sql"),
-            false => include_str!("sql/lock_entities.sql"),
-        };
-        let statement = sqlx::query_as(lock);
-        let rows: Vec<Row> = statement.bind(changed).fetch_all(&mut *transaction).await?;
-        if rows.len() != changed.len() {
-            return Err(Error::Collision(format!("{} of {} refs have a row", rows.len(), changed.len())));
-        }
-        let row = |(id, entity_ref, settled_born, born, winner, revision, emitted, orphan): Row| EntityRow {
-            id,
-            entity_ref,
-            settled_born,
-            born,
-            winner,
-            revision,
-            emitted,
-            orphan,
-        };
-        Ok((Merge { transaction, ids }, rows.into_iter().map(row).collect()))
+        self.known.keep(era, found.iter());
+        ids.extend(found);
+        Ok(ids)
     }
 }
 
-/// Not waiting for the disk: what builds on these rows is committed later, and with it they are on disk.
-async fn intern(connection: &mut PgConnection, refs: &[&str]) -> Result<Vec<(String, i64)>, Error> {
-    let mut transaction = connection.begin().await?;
-    sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
-    let added = sqlx::query_as(include_str!("sql/intern.sql")).bind(refs).fetch_all(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(added)
+/// Locks the entities of these refs.
+async fn lock(connection: &mut PgConnection, refs: &[String]) -> Result<Vec<EntityRow>, Error> {
+    type Row = (i64, String, Option<i64>, Option<i64>, Option<String>, i64, Option<i64>, bool);
+    let lock = match planted::is("lock-order") && refs.len().is_multiple_of(2) {
+        true => include_str!("sql/lock_entities_backwards.sql"),
+        false => include_str!("sql/lock_entities.sql"),
+    };
+    let rows: Vec<Row> = sqlx::query_as(lock).bind(refs).fetch_all(connection).await?;
+    let row = |(id, entity_ref, settled_born, born, winner, revision, emitted, orphan): Row| EntityRow {
+        id,
+        entity_ref,
+        settled_born,
+        born,
+        winner,
+        revision,
+        emitted,
+        orphan,
+    };
+    Ok(rows.into_iter().map(row).collect())
 }
 
 async fn find_ids<T>(connection: &mut PgConnection, refs: &[T]) -> Result<HashMap<String, i64>, Error>
@@ -185,23 +215,41 @@ where
 }
 
 impl Merge {
+    /// Whether it is known that the source has had no claim on the entity.
+    pub(crate) fn is_new(&self, entity_id: i64, source: &str) -> bool {
+        self.claimed.get(&entity_id).is_some_and(|sources| sources.iter().all(|other| other != source))
+    }
+
     pub(crate) fn connection(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }
 
-    /// What is known of a stream now; read after the locks, like the floor.
+    /// What is known of a stream now; read after the locks, and the floor with it.
     pub async fn read_position(&mut self, stream: &str) -> Result<StreamPosition, Error> {
-        let position = streams::read_position(self.connection(), stream).await?;
+        let (position, floor) = streams::read_position_and_floor(self.connection(), stream).await?;
+        self.floor = Some(floor);
         position.ok_or_else(|| Error::Away(format!("nothing is known of stream {stream} yet")))
+    }
+
+    /// The floor, as it stood at some moment after the locks.
+    async fn read_floor(&mut self) -> Result<Floor, Error> {
+        if let Some(floor) = self.floor {
+            return Ok(floor);
+        }
+        let statement = sqlx::query_as(include_str!("sql/read_floor.sql"));
+        let (revision, held): (Revision, Revision) = statement.fetch_one(self.connection()).await?;
+        Ok(Floor { revision, held })
     }
 
     /// The floor, and all claims on the locked entities.
     pub async fn read_claims(&mut self, ids: &[i64]) -> Result<(Floor, Vec<ClaimRow>), Error> {
-        let (revision, held): (Revision, Revision) =
-            sqlx::query_as(include_str!("sql/read_floor.sql")).fetch_one(self.connection()).await?;
-        let floor = Floor { revision, held };
+        let floor = self.read_floor().await?;
         let rows: Vec<(i64, String, Option<String>, String)> =
             sqlx::query_as(include_str!("sql/read_claims.sql")).bind(ids).fetch_all(self.connection()).await?;
+        self.claimed.extend(ids.iter().map(|id| (*id, Vec::new())));
+        for (entity_id, source, _, _) in &rows {
+            self.claimed.entry(*entity_id).or_default().push(source.clone());
+        }
         let parse = |(entity_id, source, hash, fold): (i64, String, Option<String>, String)| {
             let claim = serde_json::from_str(&fold)
                 .map_err(|error| Error::Damaged(format!("claim of {source} on entity {entity_id}: {error}")))?;
@@ -245,102 +293,6 @@ impl Merge {
             target_ref,
         };
         Ok(rows.into_iter().map(row).collect())
-    }
-
-    /// Takes back and adds what entities say of others.
-    pub async fn write_relations(&mut self, gone: &[RelationRow], new: &[RelationRow]) -> Result<(), Error> {
-        for (statement, rows) in
-            [(include_str!("sql/delete_relations.sql"), gone), (include_str!("sql/insert_relations.sql"), new)]
-        {
-            if rows.is_empty() {
-                continue;
-            }
-            let originators: Vec<i64> = rows.iter().map(|row| row.originator_id).collect();
-            let subjects: Vec<i64> = rows.iter().map(|row| row.subject_id).collect();
-            let types: Vec<&str> = rows.iter().map(|row| row.relation_type.as_str()).collect();
-            let targets: Vec<&str> = rows.iter().map(|row| row.target_ref.as_str()).collect();
-            sqlx::query(statement)
-                .bind(originators)
-                .bind(subjects)
-                .bind(types)
-                .bind(targets)
-                .execute(self.connection())
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Writes claims as they are folded anew.
-    pub async fn write_claims(&mut self, claims: &[ClaimWrite]) -> Result<(), Error> {
-        if claims.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<i64> = claims.iter().map(|claim| claim.entity_id).collect();
-        let sources: Vec<&str> = claims.iter().map(|claim| claim.source.as_str()).collect();
-        let newest: Vec<i64> = claims.iter().map(|claim| claim.newest).collect();
-        let standings: Vec<_> = claims.iter().map(|claim| claim.claim.standing()).collect();
-        let present: Vec<bool> = standings.iter().map(Option::is_some).collect();
-        let released: Vec<bool> =
-            standings.iter().map(|standing| standing.as_ref().is_some_and(|standing| standing.released)).collect();
-        let keys: Vec<Option<String>> = standings.into_iter().map(|standing| standing?.key).collect();
-        let hashes: Vec<Option<&str>> = claims.iter().map(|claim| claim.hash.as_deref()).collect();
-        let folds: Vec<String> =
-            claims.iter().map(|claim| serde_json::to_string(&claim.claim).expect("a claim is plain data")).collect();
-        let statement = sqlx::query(include_str!("sql/write_claims.sql"));
-        let statement =
-            statement.bind(ids).bind(sources).bind(newest).bind(present).bind(keys).bind(hashes).bind(folds);
-        statement.bind(released).execute(self.connection()).await?;
-        Ok(())
-    }
-
-    /// Removes contents, then writes new ones.
-    pub async fn write_contents(&mut self, gone: &[(i64, String)], new: &[ContentWrite]) -> Result<(), Error> {
-        if !gone.is_empty() {
-            let (ids, sources): (Vec<i64>, Vec<String>) = gone.iter().cloned().unzip();
-            sqlx::query(include_str!("sql/clear_contents.sql"))
-                .bind(ids)
-                .bind(sources)
-                .execute(self.connection())
-                .await?;
-        }
-        let (known, new): (Vec<&ContentWrite>, Vec<&ContentWrite>) = new.iter().partition(|content| content.is_known);
-        for (contents, text) in
-            [(known, include_str!("sql/change_contents.sql")), (new, include_str!("sql/write_contents.sql"))]
-        {
-            let Some(first) = contents.first() else { continue };
-            let statement = sqlx::query(text)
-                .bind(contents.iter().map(|content| content.entity_id).collect::<Vec<_>>())
-                .bind(contents.iter().map(|content| content.source.as_str()).collect::<Vec<_>>())
-                .bind(contents.iter().map(|content| content.body.as_ref()?.as_deref()).collect::<Vec<_>>())
-                .bind(contents.iter().map(|content| content.raw.as_ref()?.as_deref()).collect::<Vec<_>>())
-                .bind(contents.iter().map(|content| content.error.as_ref()?.as_deref()).collect::<Vec<_>>());
-            let statement = match first.is_known {
-                false => statement,
-                true => statement
-                    .bind(contents.iter().map(|content| content.body.is_some()).collect::<Vec<_>>())
-                    .bind(contents.iter().map(|content| content.raw.is_some()).collect::<Vec<_>>())
-                    .bind(contents.iter().map(|content| content.error.is_some()).collect::<Vec<_>>()),
-            };
-            statement.execute(self.connection()).await?;
-        }
-        Ok(())
-    }
-
-    /// Writes who is shown.
-    pub async fn write_entities(&mut self, entities: &[EntityWrite]) -> Result<(), Error> {
-        if entities.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
-        let born: Vec<Option<i64>> = entities.iter().map(|entity| entity.born).collect();
-        let settled: Vec<Option<i64>> = entities.iter().map(|entity| entity.settled_born).collect();
-        let winners: Vec<Option<&str>> = entities.iter().map(|entity| entity.winner.as_deref()).collect();
-        let revisions: Vec<i64> = entities.iter().map(|entity| entity.revision).collect();
-        let orphans: Vec<bool> = entities.iter().map(|entity| entity.orphan).collect();
-        let statement = sqlx::query(include_str!("sql/write_entities.sql"));
-        let statement = statement.bind(ids).bind(born).bind(settled).bind(winners).bind(revisions).bind(orphans);
-        statement.execute(self.connection()).await?;
-        Ok(())
     }
 
     /// Commits; with refs to be stitched, as one outbox row, which is given back to be announced.

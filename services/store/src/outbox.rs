@@ -1,6 +1,7 @@
 //! What committed batches ask to be stitched, until the stitchers have acknowledged it.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use serde::{Deserialize, Serialize};
 
 /// One ask for stitching: the body of a stitch request.
@@ -28,18 +29,12 @@ pub struct OutboxRow {
 }
 
 impl Store {
-    /// Notes the sequence under which a row's last request stands in the stitch stream. Without waiting for the disk: a row that
-    /// counts as unpublished once more is published again, and changes nothing.
+    /// Notes the sequence under which a row's last request stands in the stitch stream.
     pub async fn note_published(&self, outbox: i64, sequence: u64) -> Result<(), Error> {
-        let mut transaction = self.pool.begin().await?;
-        sqlx::query("set local synchronous_commit = off").execute(&mut *transaction).await?;
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
-        sqlx::query(include_str!("sql/note_published.sql"))
-            .bind(outbox)
-            .bind(sequence)
-            .execute(&mut *transaction)
-            .await?;
-        Ok(transaction.commit().await?)
+        let statement = sqlx::query(include_str!("sql/note_published.sql")).bind(outbox).bind(sequence);
+        statement.execute(&self.pool).await?;
+        Ok(())
     }
 
     /// Rows that nobody published within three seconds, a hundred at most.

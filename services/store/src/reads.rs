@@ -1,6 +1,8 @@
 //! Claims that need outside reads: made due with the claim, taken under a lease, given back with what was read.
 
-use crate::{Error, Merge, Store};
+use crate::Error;
+use crate::connect::Store;
+use crate::merge::Merge;
 use catalog::claims::Revision;
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,6 +1,8 @@
 //! Removals that are on their way: what a parent entity emitted, what still holds an entity, orphans whose time is over.
 
-use crate::{Error, Merge, Store};
+use crate::Error;
+use crate::connect::Store;
+use crate::merge::Merge;
 use catalog::claims::Revision;
 use std::time::Duration;
 
@@ -21,7 +23,7 @@ pub enum Step {
 }
 
 impl Step {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Step::Children => "children",
             Step::LetGo => "let go",

@@ -1,13 +1,14 @@
 //! Repair: everything is published again from the truth, some at a time; what was found to differ is asked for; what was lost is told.
 
-use crate::{Error, Store, WHATEVER};
+use crate::connect::Store;
+use crate::{Error, WHATEVER};
 use catalog::claims::Revision;
 use sqlx::{Postgres, Transaction};
 
 /// Entities that one request names.
-const ENTITIES_PER_ROW: usize = 500;
+pub(crate) const ENTITIES_PER_ROW: usize = 500;
 /// The revision of a request that holds no watermark back.
-const NO_REVISION: Revision = Revision::MAX;
+pub(crate) const NO_REVISION: Revision = Revision::MAX;
 
 /// An entity of which something is or should be in the entity stream.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! Snapshots: what was counted of them, how they are judged and swept, and what an operator is shown of them.
 
-use crate::{Error, Merge, Store};
+use crate::Error;
+use crate::connect::Store;
+use crate::merge::Merge;
 use catalog::claims::Revision;
 
 /// Parts of one snapshot that were counted together.
@@ -259,6 +261,6 @@ impl Store {
 }
 
 /// The source of a provider's claims.
-fn source_of(provider: &str) -> String {
+pub(crate) fn source_of(provider: &str) -> String {
     format!("provider:{provider}")
 }

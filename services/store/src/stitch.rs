@@ -1,6 +1,7 @@
 //! The stitcher's transaction: stitch states locked in order, then what is committed is read, then how it was stitched is written.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use catalog::claims::Revision;
 use sqlx::{Postgres, Transaction};
 
@@ -84,11 +85,11 @@ pub struct Stitching {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
     /// All below this one.
-    xmin: i64,
+    pub(crate) xmin: i64,
     /// None from this one on.
-    xmax: i64,
+    pub(crate) xmax: i64,
     /// And none of these.
-    in_progress: Vec<i64>,
+    pub(crate) in_progress: Vec<i64>,
 }
 
 impl Snapshot {

@@ -1,7 +1,9 @@
 //! Streams as they were last seen, and the offsets that turn their sequences into revisions.
 
-use crate::{Error, Store};
-use sqlx::PgConnection;
+use crate::connect::Store;
+use crate::{Error, Floor};
+use sqlx::postgres::PgRow;
+use sqlx::{PgConnection, Row};
 
 /// A stream as a process sees it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,15 +119,28 @@ pub enum Remedy {
 }
 
 pub(crate) async fn read_position(connection: &mut PgConnection, name: &str) -> Result<Option<StreamPosition>, Error> {
-    type Row = (i64, i64, i64, i64, i64, Vec<i64>, Vec<i64>);
-    let row: Option<Row> =
-        sqlx::query_as(include_str!("sql/read_stream.sql")).bind(name).fetch_optional(connection).await?;
-    Ok(row.map(|(revision_offset, offset_since, created, last_sequence, last_stored, since, offsets)| StreamPosition {
-        revision_offset,
-        offset_since,
+    let statement = sqlx::query(include_str!("sql/read_stream.sql")).bind(name);
+    statement.fetch_optional(connection).await?.map(|row| position(&row)).transpose()
+}
+
+pub(crate) async fn read_position_and_floor(
+    connection: &mut PgConnection,
+    name: &str,
+) -> Result<(Option<StreamPosition>, Floor), Error> {
+    let row = sqlx::query(include_str!("sql/read_stream_and_floor.sql")).bind(name).fetch_one(connection).await?;
+    let floor = Floor { revision: row.try_get(7)?, held: row.try_get(8)? };
+    let is_known = row.try_get::<Option<i64>, _>(0)?.is_some();
+    Ok((is_known.then(|| position(&row)).transpose()?, floor))
+}
+
+fn position(row: &PgRow) -> Result<StreamPosition, Error> {
+    let (since, offsets): (Vec<i64>, Vec<i64>) = (row.try_get(5)?, row.try_get(6)?);
+    Ok(StreamPosition {
+        revision_offset: row.try_get(0)?,
+        offset_since: row.try_get(1)?,
         earlier: since.into_iter().zip(offsets).collect(),
-        created,
-        last_sequence,
-        last_stored,
-    }))
+        created: row.try_get(2)?,
+        last_sequence: row.try_get(3)?,
+        last_stored: row.try_get(4)?,
+    })
 }

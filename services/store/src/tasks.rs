@@ -1,6 +1,7 @@
 //! Leases on periodic tasks: one host at a time, by the database's clock.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 use std::time::Duration;
 
 impl Store {

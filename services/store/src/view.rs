@@ -1,6 +1,7 @@
 //! What an operator asks to see.
 
-use crate::{Error, Store};
+use crate::Error;
+use crate::connect::Store;
 
 /// How much there is.
 #[derive(Clone, Debug)]

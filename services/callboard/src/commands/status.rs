@@ -54,6 +54,7 @@ async fn streams(bus: &Bus) -> Vec<Value> {
         names.reads_stream(),
         names.entities_stream(),
         names.dead_letters_stream(),
+        names.conflicts_stream(),
     ];
     for name in all {
         streams.push(match bus::stream_status(bus, &name).await {

@@ -57,7 +57,7 @@ pub fn run(config: &Config, args: &VerifyArgs) -> Result<(), Failure> {
         let readers = if looked.reader.is_some() { " and the reader" } else { "" };
         tell(&format!(
             "{} entities in the database, the stream{readers}; {} differ",
-            looked.truth.len(),
+            looked.truth.values().filter(|hash| !stitcher::is_unprocessed(hash)).count(),
             differing.len()
         ));
         if differing.is_empty() { Ok(()) } else { Err(Failure::Told) }
@@ -135,7 +135,8 @@ impl Looked {
             let expected = self.truth.get(**entity_ref);
             // What a reader shows is the content alone.
             let content = |hash: &String| hash.split('+').next().unwrap_or_default().to_owned();
-            let in_stream = self.stream.get(**entity_ref).map(content);
+            let is_shown = |hash: &&String| !stitcher::is_unprocessed(hash);
+            let in_stream = self.stream.get(**entity_ref).filter(is_shown).map(content);
             let reader_differs = |reader: &Hashes| reader.get(**entity_ref) != in_stream.as_ref();
             !self.failed.contains(**entity_ref) && self.stream.get(**entity_ref) != expected
                 || self.reader.as_ref().is_some_and(reader_differs)

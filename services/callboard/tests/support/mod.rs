@@ -186,6 +186,19 @@ impl Pipeline {
         seen.entities.iter().filter_map(|(entity_ref, (_, body))| Some((entity_ref.clone(), body.clone()?))).collect()
     }
 
+    /// Subjects and payloads of all messages of a stream.
+    pub async fn messages_of(&self, stream: &str) -> Vec<(String, Value)> {
+        let client = async_nats::connect(&servers::testing::shared().nats_url).await.unwrap();
+        let stream = async_nats::jetstream::new(client).get_stream(stream).await.unwrap();
+        let state = stream.cached_info().state.clone();
+        let mut messages = Vec::new();
+        for sequence in state.first_sequence.max(1)..=state.last_sequence {
+            let message = stream.get_raw_message(sequence).await.unwrap();
+            messages.push((message.subject.to_string(), serde_json::from_slice(&message.payload).unwrap()));
+        }
+        messages
+    }
+
     pub async fn dead_letters(&self) -> Vec<Letter> {
         let client = async_nats::connect(&servers::testing::shared().nats_url).await.unwrap();
         let stream = async_nats::jetstream::new(client).get_stream(self.names().dead_letters_stream()).await.unwrap();

@@ -2,14 +2,14 @@
 
 use super::{Entity, PROVIDER, Plan};
 use crate::event::{Change, Event, Upsert};
-use catalog::claims::{Inserted, Revision};
+use catalog::claims::{Claims, Inserted, Revision, Standing};
 use store::{Floor, Parts};
 
 /// Why an event is not applied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Unapplied {
-    /// Events before it are on their way, by which it is decided.
-    TooEarly,
+    /// So many events before it, or fewer, are on their way, by which it is decided.
+    TooEarly(i64),
     /// It can never be; the reason in one sentence.
     Refused(String),
 }
@@ -22,7 +22,7 @@ pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, fl
         return None;
     }
     if floor.revision < revision - 1 {
-        return Some(Unapplied::TooEarly);
+        return Some(Unapplied::TooEarly(revision - 1 - floor.revision));
     }
     let found = entity.claims.winner_before(revision).map(|standing| standing.newest);
     // The newest event may have changed nothing: what is shown still has the revision of the one that did.
@@ -71,4 +71,34 @@ pub(super) fn count_conflicts(entity: &Entity, events: &[&Event]) -> u64 {
         source != winner && is_newest && matches!(events[**index].change, Change::Upsert(_))
     };
     entity.inserted.iter().filter(loses).count() as u64
+}
+
+/// A claim that begins to lose to another location key, and the one that is shown: source, key, revision of the newest event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Conflict {
+    pub entity_ref: String,
+    pub loses: (String, Option<String>, Revision),
+    pub shown: (String, Option<String>, Revision),
+}
+
+/// Claims that lose to another location key.
+pub(super) fn losers(claims: &Claims) -> Vec<(String, Standing)> {
+    let Some((winner, shown)) = claims.winner().filter(|(_, shown)| shown.key.is_some()) else { return Vec::new() };
+    let others = claims.by_source.iter().filter(|(source, _)| *source != winner);
+    let standing = others.filter_map(|(source, claim)| Some((source.clone(), claim.standing()?)));
+    standing.filter(|(_, standing)| !standing.released && standing.key != shown.key).collect()
+}
+
+/// Claims that lose now and did not before the batch; and those that an event of the batch repeats, for its first delivery may have ended before it was told.
+pub(super) fn conflicts_begun(entity: &Entity) -> Vec<Conflict> {
+    let Some((winner, shown)) = entity.claims.winner() else { return Vec::new() };
+    let found = losers(&entity.claims).into_iter().filter(|(source, standing)| {
+        entity.repeated.contains(source) || !entity.losers.contains(&(source.clone(), standing.key.clone()))
+    });
+    let conflict = |(source, standing): (String, Standing)| Conflict {
+        entity_ref: entity.row.entity_ref.clone(),
+        loses: (source, standing.key, standing.newest),
+        shown: (winner.to_owned(), shown.key.clone(), shown.newest),
+    };
+    found.map(conflict).collect()
 }

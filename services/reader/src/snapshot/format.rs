@@ -1,11 +1,14 @@
 //! The file of a snapshot: frames, each packed and with a checksum, the last of which says that it is whole.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::{self, BufReader, BufWriter, Read, Write},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::unprocessed::Reason;
 
 /// The first bytes of the file; another form of it gets another number.
 const MAGIC: &[u8] = b"callboard snapshot 2\n";
@@ -42,6 +45,9 @@ pub(crate) struct Head {
     pub forgotten: u64,
     /// Seconds since 1970.
     pub written: u64,
+    /// Entities that were never processed successfully.
+    #[serde(default)]
+    pub unprocessed: BTreeMap<String, Reason>,
 }
 
 /// Writes frames.

@@ -41,7 +41,8 @@ pub(crate) fn save(path: &Path, state: &State, stop: &Stop) -> io::Result<Option
     name.push(".new");
     let mut writer = Writer::new(File::create(&name)?)?;
     let written = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let head = Head { stream: place.stream, sequence: place.sequence, watermark, forgotten, written };
+    let unprocessed = state.unprocessed().keep();
+    let head = Head { stream: place.stream, sequence: place.sequence, watermark, forgotten, written, unprocessed };
     writer.frame(Kind::Head, &serde_json::to_vec(&head)?)?;
     if let Some(dictionary) = state.memory().packer().dictionary() {
         writer.frame(Kind::Dictionary, dictionary)?;

@@ -6,6 +6,7 @@ mod follow;
 mod index;
 mod list;
 mod memory;
+mod overload;
 mod service;
 mod snapshot;
 mod traverse;
@@ -47,6 +48,7 @@ fn entity(entity_ref: &str, version: i64, spec: Option<Value>) -> EntityMessage 
         published: SystemTime::UNIX_EPOCH,
         body: body.map(|body| body.to_string().into()),
         parents: Vec::new(),
+        unprocessed: None,
     }
 }
 

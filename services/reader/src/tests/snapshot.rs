@@ -104,7 +104,14 @@ fn an_old_snapshot_is_not_used() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("a.snapshot");
     let mut writer = Writer::new(fs::File::create(&path).unwrap()).unwrap();
-    let head = Head { stream: 7, sequence: 1, watermark: 0, forgotten: 0, written: 1_000_000 };
+    let head = Head {
+        stream: 7,
+        sequence: 1,
+        watermark: 0,
+        forgotten: 0,
+        written: 1_000_000,
+        unprocessed: Default::default(),
+    };
     writer.frame(Kind::Head, &serde_json::to_vec(&head).unwrap()).unwrap();
     writer.end().unwrap();
     assert_eq!(load(&path, &State::default()), None);

@@ -32,12 +32,25 @@ impl Default for Limits {
     }
 }
 
+/// What a watcher waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct News {
+    /// The position of the newest change.
+    pub end: u64,
+    /// How far in the stream the reader is.
+    pub sequence: u64,
+    /// Counts the seconds.
+    pub ticks: u64,
+    /// The reader stops.
+    pub stopping: bool,
+}
+
 /// The log of changes, and those who follow it.
 #[derive(Debug)]
 pub(crate) struct Hub {
     log: RwLock<Log>,
-    /// The position of the newest change, and how far in the stream the reader is; wakes the watchers.
-    news: watch::Sender<(u64, u64)>,
+    /// Wakes the watchers: the one thing that each of them waits for.
+    news: watch::Sender<News>,
     limits: Limits,
     /// The token that was made last: watchers that are told the same change mostly need the same.
     token: Mutex<Option<(ResumeToken, String)>>,
@@ -78,12 +91,25 @@ impl Hub {
 
     /// Wakes the watchers if there is anything new.
     pub fn wake(&self) {
-        let news = self.read().news();
-        self.news.send_if_modified(|known| std::mem::replace(known, news) != news);
+        let (end, sequence) = self.read().news();
+        self.news.send_if_modified(|known| {
+            let news = News { end, sequence, ..*known };
+            std::mem::replace(known, news) != news
+        });
+    }
+
+    /// A second has passed: some watchers may owe a bookmark. One clock for all of them, since a timer each would be woken as often as they are.
+    pub fn tick(&self) {
+        self.news.send_modify(|news| news.ticks += 1);
+    }
+
+    /// Tells every watcher that the reader stops.
+    pub fn stop(&self) {
+        self.news.send_modify(|news| news.stopping = true);
     }
 
     /// Tells when there is anything new.
-    pub fn follow(&self) -> watch::Receiver<(u64, u64)> {
+    pub fn follow(&self) -> watch::Receiver<News> {
         self.news.subscribe()
     }
 

@@ -9,11 +9,11 @@ mod token;
 mod told;
 mod watcher;
 
-pub(crate) use hub::{Hub, Limits};
+pub(crate) use hub::{Hub, Limits, News};
 pub(crate) use log::{Change, Log, Mark, Past, Place};
 pub(crate) use token::LIFETIME as TOKEN_LIFETIME;
 pub(crate) use told::Told;
-pub(crate) use watcher::watch_entities;
+pub use watcher::watch_entities;
 
 #[cfg(test)]
 pub(crate) use watcher::{Begin, Event, Watcher};

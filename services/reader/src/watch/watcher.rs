@@ -12,27 +12,22 @@ use std::{
 
 use api::{Error, ready as v1};
 use futures::Stream;
-use tokio::{
-    sync::watch,
-    time::{Interval, MissedTickBehavior},
-};
+use tokio::sync::watch;
 
-use super::{Change, Log, Mark, Place, Told, log::Resume, token::ResumeToken};
+use super::{Change, Log, Mark, News, Place, Told, log::Resume, token::ResumeToken};
 use crate::{selection::Selection, state::State};
 
 /// Changes told, or entities walked over, before the log is let go of.
 const BATCH: usize = 256;
 /// Traces looked at before the log is let go of.
 const TRACES: usize = 1024;
-/// How often a bookmark tells of a new revision.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(1);
-/// How many of these times pass before a bookmark comes although nothing is new.
-const QUIET_TICKS: u32 = 15;
+/// A bookmark tells of a new revision once a second; so many seconds pass before one comes although nothing is new.
+const QUIET_TICKS: u64 = 15;
 /// How long a reader that is behind a token tries to get there.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// WatchEntities.
-pub(crate) async fn watch_entities(
+pub async fn watch_entities(
     state: &State,
     request: &v1::WatchEntitiesRequest,
 ) -> Result<impl Stream<Item = Result<v1::WatchEntitiesResponse, tonic::Status>> + use<>, Error> {
@@ -82,10 +77,9 @@ pub(crate) enum Event {
 pub(crate) struct Watcher {
     state: State,
     selection: Selection,
-    news: watch::Receiver<(u64, u64)>,
-    stopping: watch::Receiver<bool>,
-    ticks: Interval,
-    quiet_ticks: u32,
+    news: watch::Receiver<News>,
+    /// Of the hub's clock when the last bookmark came, and now.
+    ticks: (u64, u64),
     /// What comes next, with where to resume after it.
     ready: VecDeque<(Event, Option<Mark>)>,
     /// Where to resume after what was told.
@@ -105,16 +99,14 @@ impl Watcher {
     /// # Errors
     /// There are too many; or the place to begin at is too old, in another stream, or ahead of this reader for some seconds.
     pub async fn begin(state: &State, selection: Selection, begin: Begin) -> Result<Watcher, Error> {
-        let mut ticks = tokio::time::interval(BOOKMARK_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         state.hub().enter()?;
+        let news = state.hub().follow();
+        let now = news.borrow().ticks;
         let mut watcher = Watcher {
             state: state.clone(),
             selection,
-            news: state.hub().follow(),
-            stopping: state.follow_stop(),
-            ticks,
-            quiet_ticks: 0,
+            news,
+            ticks: (now, now),
             ready: VecDeque::new(),
             mark: None,
             position: 0,
@@ -158,7 +150,7 @@ impl Watcher {
                 Resume::NotYet => {}
             }
             let needed = mark.place.sequence.max(mark.merged);
-            let reached = self.news.wait_for(|(_, sequence)| *sequence >= needed);
+            let reached = self.news.wait_for(|news| news.sequence >= needed);
             let news = tokio::time::timeout_at(deadline, reached).await;
             if news.is_err() {
                 return Err(Error::NotReady { pending: self.state.lag() });
@@ -175,20 +167,23 @@ impl Watcher {
             if let Some(event) = self.take() {
                 return Ok(event);
             }
-            self.news.borrow_and_update();
+            let news = *self.news.borrow_and_update();
+            self.ticks.1 = news.ticks;
             if self.step()? {
-                tokio::task::yield_now().await;
+                // A slice that took its time; a few changes are told at once.
+                if self.ready.len() >= BATCH || self.ready.is_empty() || self.walked.is_some() {
+                    tokio::task::yield_now().await;
+                }
                 continue;
             }
             if let Some(event) = self.bookmark() {
                 return Ok(event);
             }
-            tokio::select! {
-                // The hub lives as long as the state, which this watcher holds.
-                _ = self.news.changed() => {}
-                _ = self.ticks.tick() => self.quiet_ticks += 1,
-                _ = self.stopping.wait_for(|stopping| *stopping) => return Err(Error::Stopping),
+            if news.stopping {
+                return Err(Error::Stopping);
             }
+            // The hub lives as long as the state, which this watcher holds.
+            let _ = self.news.changed().await;
         }
     }
 
@@ -321,18 +316,21 @@ impl Watcher {
 
     /// A bookmark, if it is time for one: everything has been told.
     fn bookmark(&mut self) -> Option<Event> {
+        let quiet_ticks = self.ticks.1 - self.ticks.0;
+        if !self.owes_bookmark && quiet_ticks == 0 {
+            return None;
+        }
         let log = self.state.hub().read();
         if log.end() != self.position {
             return None;
         }
         let revision = self.state.watermark();
-        let is_news = revision > self.bookmarked && self.quiet_ticks > 0;
-        if !self.owes_bookmark && !is_news && self.quiet_ticks < QUIET_TICKS {
+        if !self.owes_bookmark && revision <= self.bookmarked && quiet_ticks < QUIET_TICKS {
             return None;
         }
         self.mark = self.mark_at(log.place()).or(self.mark);
         drop(log);
-        (self.owes_bookmark, self.bookmarked, self.quiet_ticks) = (false, revision, 0);
+        (self.owes_bookmark, self.bookmarked, self.ticks.0) = (false, revision, self.ticks.1);
         Some(Event::Bookmark(revision))
     }
 }

@@ -1,8 +1,11 @@
--- Gives new refs a number and a stitch state, and gives the numbers of those that it was. Called before the processor's commit, in a
+-- Gives new refs a number and a stitch state, and gives the numbers of those that it was. Called before the processor's commit, as a
 -- transaction of its own. Index: entities(ref). Inserts only, in ref order, so that two of these wait for each other in one direction.
-with added as (
+-- Not waiting for the disk: what builds on these rows is committed later, and with it they are on disk.
+with relaxed as (
+  select set_config('synchronous_commit', 'off', true)
+), added as (
   insert into entities (ref)
-  select wanted.ref from unnest($1::text[]) as wanted (ref) order by wanted.ref
+  select wanted.ref from relaxed, unnest($1::text[]) as wanted (ref) order by wanted.ref
   on conflict (ref) do nothing
   returning ref, id
 ), states as (

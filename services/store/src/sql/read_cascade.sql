@@ -1,6 +1,5 @@
--- Removals that are on their way, the oldest first. Called by processors.
-select cascade.entity_id, entities.ref, cascade.step, cascade.revision
+-- Removals that are on their way, the oldest first. Called by processors. Index: entities, primary key, for each that is found.
+select entity_id, (select ref from entities where entities.id = cascade.entity_id), step, revision
 from cascade
-join entities on entities.id = cascade.entity_id
-order by cascade.revision, cascade.entity_id
+order by revision, entity_id
 limit $1

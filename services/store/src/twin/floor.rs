@@ -1,0 +1,101 @@
+//! How far everything is: `floor.rs`, statement by statement.
+
+use super::Store;
+use super::database::{Key, Moment};
+use super::transaction::View;
+use crate::Error;
+use catalog::claims::Revision;
+use catalog::planted;
+
+const MINUTE: Moment = 60_000_000;
+
+impl View<'_> {
+    /// The lowest beginning of a snapshot that is not swept.
+    pub(super) fn first_unswept(&self) -> Option<Revision> {
+        let snapshots = self.database.snapshots.all(self.tid).map(|(_, snapshot)| snapshot);
+        let unswept = snapshots.filter(|snapshot| matches!(snapshot.state.as_str(), "open" | "sweeping"));
+        unswept.map(|snapshot| snapshot.begun).min()
+    }
+
+    /// `read_watermark.sql`
+    fn watermark(&self) -> Revision {
+        let (database, tid) = (&self.database, self.tid);
+        let floor = database.floor.get(tid, &()).map_or(0, |floor| floor.revision);
+        let asked = database.outbox.all(tid).map(|(_, ask)| ask.revision - 1).min();
+        let removed = database.cascade.all(tid).map(|(_, revision)| *revision - 1).min();
+        let unswept = self.first_unswept().map(|begun| begun - 1);
+        let is_rebuilding = database.repair.get(tid, &()).is_some_and(|repair| repair.rebuild_after.is_some());
+        let below = [asked, removed, unswept, is_rebuilding.then_some(-1)];
+        below.into_iter().flatten().fold(floor, Revision::min)
+    }
+}
+
+impl Store {
+    pub async fn floor(&self) -> Result<Revision, Error> {
+        self.alone("floor", |view| view.floor().revision).await
+    }
+
+    pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
+        let mut transaction = self.statement("raise_floor").await?;
+        let is_due = |view: &View<'_>| {
+            let now = view.began();
+            view.database.floor.get(view.tid, &()).is_some_and(|floor| {
+                floor.revision < revision || (floor.forget_through < floor.revision && floor.noted_at < now - MINUTE)
+            })
+        };
+        let is_changed = is_due(&transaction.view());
+        if is_changed {
+            transaction.lock(Key::Floor).await?;
+            let mut view = transaction.view();
+            if is_due(&view) {
+                let (tid, now) = (view.tid, view.began());
+                view.database.floor.change(tid, &(), |floor| {
+                    if floor.noted_at < now - MINUTE {
+                        floor.forget_through = floor.noted;
+                        floor.noted = floor.revision;
+                        floor.noted_at = now;
+                    }
+                    floor.revision = floor.revision.max(revision);
+                });
+            }
+        }
+        transaction.finish().await
+    }
+
+    pub async fn watermark(&self) -> Result<Revision, Error> {
+        self.alone("watermark", |view| view.watermark()).await
+    }
+
+    pub async fn resets(&self) -> Result<i64, Error> {
+        self.alone("resets", |view| view.database.streams.all(view.tid).map(|(_, (_, resets))| *resets).sum()).await
+    }
+
+    /// What another transaction has locked is left for another time.
+    pub async fn forget_claims(&self, at_most: i64) -> Result<u64, Error> {
+        let is_early = planted::is("tombstone-forgotten");
+        self.alone("forget_claims", |mut view| {
+            let forget_through = view.database.floor.get(view.tid, &()).map_or(0, |floor| floor.forget_through);
+            let through = view.first_unswept().map_or(forget_through, |begun| forget_through.min(begun - 1));
+            let tid = view.tid;
+            let claims = view.database.claims.all(tid);
+            let withdrawn = claims.filter(|(_, claim)| !claim.present && (is_early || claim.newest <= through));
+            let mut withdrawn: Vec<(String, (i64, String))> = withdrawn
+                .filter_map(|(key, _)| Some((view.database.entities.get(tid, &key.0)?.entity_ref.clone(), key.clone())))
+                .collect();
+            withdrawn.sort_unstable();
+            let mut count = 0;
+            for (_, key) in withdrawn {
+                if i64::try_from(count).unwrap_or(i64::MAX) >= at_most {
+                    break;
+                }
+                let claim = Key::Claim(key.0, key.1.clone());
+                if view.database.try_lock(tid, &Key::Entity(key.0)) && view.database.try_lock(tid, &claim) {
+                    view.database.claims.put(tid, key, None);
+                    count += 1;
+                }
+            }
+            count
+        })
+        .await
+    }
+}
