@@ -6,7 +6,7 @@
 use crate::event::{Change, Event, Good, Read};
 use crate::{Processor, decide, refs_of};
 use bus::{Backoff, Stop};
-use catalog::entity;
+use catalog::{entity, stored};
 use serde_json::{Map, Value};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -166,7 +166,8 @@ impl Again {
 
 /// What a claim says: as it came, or as it was processed, which gives the same when it is processed again without the relations that were made of it.
 fn said(claim: &WalkedClaim) -> Option<Map<String, Value>> {
-    let mut entity: Map<String, Value> = serde_json::from_slice(&claim.content).ok()?;
+    let json = if claim.is_raw { claim.content.as_slice() } else { stored::json(&claim.content) };
+    let mut entity: Map<String, Value> = serde_json::from_slice(json).ok()?;
     if !claim.is_raw {
         entity.shift_remove("relations");
     }
@@ -179,10 +180,7 @@ fn event(processor: &Processor, claim: &WalkedClaim, entity: Map<String, Value>)
     let provider = claim.source.strip_prefix(decide::PROVIDER).unwrap_or_default();
     let subject = processor.bus.names().event(provider, "");
     let outcome = match processor.pipeline.process(unprocessed, subject.trim_end_matches('.')) {
-        Ok(processed) => Ok(Good {
-            body: serde_json::to_vec(&processed.entity).expect("a JSON tree can be written"),
-            foreign: processed.foreign,
-        }),
+        Ok(processed) => Ok(Good { body: stored::store(processed.entity), foreign: processed.foreign }),
         Err(error) => Err(error.to_status_item().to_string()),
     };
     let change = Change::Read(Read { hash: claim.hash.clone(), outcome });
@@ -242,7 +240,7 @@ mod tests {
         let mut stitching = processor.store.stitch(&any).await.expect("nobody else locks");
         let mut all = json!({});
         for shown in stitching.read_shown(&ids).await.expect("the database answers") {
-            let body = shown.body.map(|body| serde_json::from_slice::<Value>(&body).expect("JSON"));
+            let body = shown.body.map(|body| serde_json::from_slice::<Value>(stored::json(&body)).expect("JSON"));
             let own = body.map(|body| body["relations"].clone()).unwrap_or_default();
             let own: Vec<String> = own.as_array().into_iter().flatten().map(|own| own["type"].to_string()).collect();
             if shown.born.is_some() {
