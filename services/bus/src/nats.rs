@@ -12,6 +12,8 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use std::time::Duration;
 
+/// What the broker says of a consumer that is there, but begins at another message: it has one code for all that cannot be changed.
+const BEGINS_ELSEWHERE: [&str; 2] = ["deliver policy can not be updated", "start sequence can not be updated"];
 /// The broker's error code for a stream that is not there.
 const NO_SUCH_STREAM: u64 = 10059;
 /// How long one request to JetStream may take.
@@ -222,7 +224,7 @@ impl Nats {
             // The stream has just gone, and is made anew; or another process has just made the consumer, to begin elsewhere.
             ConsumerErrorKind::JetStream(api)
                 if api.error_code().0 == NO_SUCH_STREAM
-                    || api.to_string().contains("deliver policy can not be updated") =>
+                    || BEGINS_ELSEWHERE.iter().any(|reason| api.to_string().contains(reason)) =>
             {
                 Error::Away(format!("consumer {durable} of {stream}: {api}"))
             }

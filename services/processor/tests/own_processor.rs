@@ -23,7 +23,7 @@ fn example() -> PathBuf {
 async fn shown(store: &Store) -> Option<Value> {
     let mut stitching = store.stitch(&[(1, store::WHATEVER)]).await.ok()?;
     let body = stitching.read_shown(&[1]).await.ok()?.pop()?.body?;
-    serde_json::from_slice(&body).ok()
+    serde_json::from_slice(catalog::stored::json(&body)).ok()
 }
 
 #[tokio::test]

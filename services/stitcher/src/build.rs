@@ -1,6 +1,6 @@
 //! From what is committed to final entities: read after the locks, built without any I/O.
 
-use catalog::hash::bytes_hash;
+use catalog::hash::{bytes_hash, map_hash};
 use catalog::stitch::{Around, stitch_stored, uid};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -49,8 +49,10 @@ pub struct Expected {
     pub entity_id: i64,
     /// Its ref.
     pub entity_ref: String,
-    /// Hash of its content; none: it is not there.
+    /// What is published as its hash; none: it is not there.
     pub hash: Option<String>,
+    /// Hash of all that is to be seen of it, uid and etag included; none: nothing is.
+    pub shown: Option<String>,
 }
 
 /// What the truth makes of these entities (sorted, distinct) now, without a lock and without writing anything. One that cannot be stitched is
@@ -62,12 +64,13 @@ pub async fn expected(store: &Store, installation: &str, entity_ids: &[i64]) -> 
     let mut stitching = store.look_at_stitched(entity_ids).await?;
     let due = std::mem::take(&mut stitching.states);
     let expected = |built: Built| {
-        let hash = match built.result {
-            Form::Content { hash, .. } | Form::Unprocessed { hash, .. } => Some(hash),
-            Form::Gone => None,
+        let (hash, shown) = match built.result {
+            Form::Content { hash, body, .. } => (Some(hash), Some(map_hash(&serde_json::from_slice(&body).ok()?))),
+            Form::Unprocessed { hash, .. } => (Some(hash), None),
+            Form::Gone => (None, None),
             Form::Failed(_) => return None,
         };
-        Some(Expected { entity_id: built.state.entity_id, entity_ref: built.entity_ref, hash })
+        Some(Expected { entity_id: built.state.entity_id, entity_ref: built.entity_ref, hash, shown })
     };
     Ok(build(&mut stitching, &due, installation).await?.into_iter().filter_map(expected).collect())
 }
@@ -136,11 +139,6 @@ fn build_one(entity: Shown, incoming: Vec<(String, String)>, installation: &str)
 const UNPROCESSED: &str = "unprocessed-";
 /// Characters of the reason that are told.
 const WHY_CHARS: usize = 1000;
-
-/// Whether a hash is that of an entity of which nothing is shown, since it was never processed successfully.
-pub fn is_unprocessed(hash: &str) -> bool {
-    hash.starts_with(UNPROCESSED)
-}
 
 fn unprocessed(status_item: &str) -> Form {
     let item: Value = serde_json::from_str(status_item).unwrap_or_default();

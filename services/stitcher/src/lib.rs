@@ -8,7 +8,7 @@ mod build;
 mod metrics;
 mod publish;
 
-pub use build::{Expected, expected, is_unprocessed};
+pub use build::{Expected, expected};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;

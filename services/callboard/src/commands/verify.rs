@@ -25,8 +25,12 @@ const REBUILD_LIMIT: Duration = Duration::from_secs(600);
 type Hashes = BTreeMap<String, String>;
 
 /// What each of the three says.
+#[derive(Default)]
 struct Looked {
+    /// What is to be published.
     truth: Hashes,
+    /// What is to be seen.
+    shown: Hashes,
     /// Refs of which the truth says nothing that could be published: what is shown stays.
     failed: BTreeSet<String>,
     stream: Hashes,
@@ -57,7 +61,7 @@ pub fn run(config: &Config, args: &VerifyArgs) -> Result<(), Failure> {
         let readers = if looked.reader.is_some() { " and the reader" } else { "" };
         tell(&format!(
             "{} entities in the database, the stream{readers}; {} differ",
-            looked.truth.values().filter(|hash| !stitcher::is_unprocessed(hash)).count(),
+            looked.shown.len(),
             differing.len()
         ));
         if differing.is_empty() { Ok(()) } else { Err(Failure::Told) }
@@ -65,35 +69,32 @@ pub fn run(config: &Config, args: &VerifyArgs) -> Result<(), Failure> {
 }
 
 async fn look(operator: &Operator, bus: &Bus, store: &Store, args: &VerifyArgs) -> Result<Looked, Failure> {
-    let (truth, failed) = truth(bus, store).await?;
-    let mut stream = Hashes::new();
+    let mut looked = truth(bus, store).await?;
     let take = |entity_ref, newest: bus::NewestEntity| {
         if let Some(hash) = newest.hash {
-            stream.insert(entity_ref, hash);
+            looked.stream.insert(entity_ref, hash);
         }
     };
     bus::newest_entities(bus, take).await?;
-    let reader = match args.no_reader {
-        true => None,
-        false => Some(reader(operator).await?),
-    };
-    Ok(Looked { truth, failed, stream, reader })
+    if !args.no_reader {
+        looked.reader = Some(reader(operator).await?);
+    }
+    Ok(looked)
 }
 
-async fn truth(bus: &Bus, store: &Store) -> Result<(Hashes, BTreeSet<String>), Failure> {
-    let (mut truth, mut failed, mut after) = (Hashes::new(), BTreeSet::new(), 0);
+async fn truth(bus: &Bus, store: &Store) -> Result<Looked, Failure> {
+    let (mut looked, mut after) = (Looked::default(), 0);
     loop {
         let page = store.published_after(after, PAGE).await?;
-        let Some(last) = page.last() else { return Ok((truth, failed)) };
+        let Some(last) = page.last() else { return Ok(looked) };
         after = last.entity_id;
         let ids: Vec<i64> = page.iter().map(|one| one.entity_id).collect();
         let expected = stitcher::expected(store, bus.names().installation(), &ids).await?;
-        failed.extend(page.into_iter().map(|one| one.entity_ref));
+        looked.failed.extend(page.into_iter().map(|one| one.entity_ref));
         for one in expected {
-            failed.remove(&one.entity_ref);
-            if let Some(hash) = one.hash {
-                truth.insert(one.entity_ref, hash);
-            }
+            looked.failed.remove(&one.entity_ref);
+            looked.shown.extend(one.shown.map(|hash| (one.entity_ref.clone(), hash)));
+            looked.truth.extend(one.hash.map(|hash| (one.entity_ref, hash)));
         }
     }
 }
@@ -110,36 +111,22 @@ async fn reader(operator: &Operator) -> Result<Hashes, Failure> {
         .into_inner();
     while let Some(chunk) = chunks.message().await.map_err(|status| operator::refused(&status))? {
         for entity in &chunk.entities {
-            hashes.insert(entity.r#ref.clone(), hash(entity));
+            hashes.insert(entity.r#ref.clone(), map_hash(&api::entity_to_json(entity)));
         }
     }
     Ok(hashes)
-}
-
-/// The hash is of everything but the etag that the engine gives.
-fn hash(entity: &api::v1::Entity) -> String {
-    let whole = api::entity_to_json(entity);
-    let mut bare = whole.clone();
-    if let Some(Value::Object(metadata)) = bare.get_mut("metadata") {
-        metadata.shift_remove("etag");
-    }
-    let hash = map_hash(&bare);
-    if hash == entity.etag { hash } else { map_hash(&whole) }
 }
 
 impl Looked {
     fn differing(&self) -> BTreeSet<String> {
         let readers = self.reader.iter().flat_map(|reader| reader.keys());
         let refs: BTreeSet<&String> = self.truth.keys().chain(self.stream.keys()).chain(readers).collect();
+        // Of one that has failed what was shown stays.
         let differs = |entity_ref: &&&String| {
-            let expected = self.truth.get(**entity_ref);
-            // What a reader shows is the content alone.
-            let content = |hash: &String| hash.split('+').next().unwrap_or_default().to_owned();
-            let is_shown = |hash: &&String| !stitcher::is_unprocessed(hash);
-            let in_stream = self.stream.get(**entity_ref).filter(is_shown).map(content);
-            let reader_differs = |reader: &Hashes| reader.get(**entity_ref) != in_stream.as_ref();
-            !self.failed.contains(**entity_ref) && self.stream.get(**entity_ref) != expected
-                || self.reader.as_ref().is_some_and(reader_differs)
+            let of_reader = |reader: &Hashes| reader.get(**entity_ref) != self.shown.get(**entity_ref);
+            !self.failed.contains(**entity_ref)
+                && (self.stream.get(**entity_ref) != self.truth.get(**entity_ref)
+                    || self.reader.as_ref().is_some_and(of_reader))
         };
         refs.iter().filter(differs).map(|entity_ref| (*entity_ref).clone()).collect()
     }
@@ -151,7 +138,13 @@ fn show(operator: &Operator, looked: &Looked, differing: &BTreeSet<String>) -> R
         .iter()
         .map(|entity_ref| {
             let reader = looked.reader.as_ref().and_then(|reader| of(reader, entity_ref));
-            json!({"ref": entity_ref, "database": of(&looked.truth, entity_ref), "stream": of(&looked.stream, entity_ref), "reader": reader})
+            json!({
+                "ref": entity_ref,
+                "database": of(&looked.truth, entity_ref),
+                "stream": of(&looked.stream, entity_ref),
+                "database_content": of(&looked.shown, entity_ref),
+                "reader_content": reader,
+            })
         })
         .collect();
     let mut out = output::stdout();
@@ -166,11 +159,12 @@ fn show(operator: &Operator, looked: &Looked, differing: &BTreeSet<String>) -> R
                 vec![
                     text(row, "database"),
                     text(row, "stream"),
-                    text(row, "reader"),
+                    text(row, "database_content"),
+                    text(row, "reader_content"),
                     row["ref"].as_str().unwrap_or_default().to_owned(),
                 ]
             };
-            Table::new(&["DATABASE", "STREAM", "READER", "REF"])
+            Table::new(&["DATABASE", "STREAM", "ITS CONTENT", "READER", "REF"])
                 .write(&mut out, &rows.iter().map(cells).collect::<Vec<_>>())?;
         }
     }
