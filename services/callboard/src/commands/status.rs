@@ -256,7 +256,8 @@ fn repair_line(status: &Value, gaps: &[Value]) -> String {
 }
 
 fn dead_line(streams: &[Value]) -> String {
-    let letters = streams.last().map(|stream| text(stream, "/messages")).unwrap_or_default();
+    let is_theirs = |stream: &&Value| text(stream, "/stream").ends_with("_DEAD_LETTERS");
+    let letters = streams.iter().find(is_theirs).map(|stream| text(stream, "/messages")).unwrap_or_default();
     match letters.as_str() {
         "" | "0" => "dead letters    none".to_owned(),
         some => format!("dead letters    {some}: `callboard dead-letters` lists them"),
