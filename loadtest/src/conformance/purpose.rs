@@ -38,6 +38,8 @@ enum Rule {
     IdenticalClaimCounts,
     /// One provider publishes a ref under two location keys.
     OwnKeyChanges,
+    /// A ref is published under an empty location key.
+    EmptyKey,
     /// A snapshot holds an entity without a sound envelope, and others.
     MalformedAmongOthers,
     /// An entity is published without the annotations that say where it comes from.
@@ -114,6 +116,18 @@ impl Rule {
             Rule::LoserTakesOver | Rule::ClaimsOfOneKeyStand | Rule::IdenticalClaimCounts | Rule::OwnKeyChanges => {
                 let found = meetings(case).into_iter().filter(|(rule, _)| *rule == self);
                 found.map(|(_, entity_ref)| Excused::Entity(entity_ref)).collect()
+            }
+            Rule::EmptyKey => {
+                let of_step = |step: &Step| match step {
+                    Step::Upsert { location_key, entity, .. } => vec![(location_key.clone(), entity_ref(entity))],
+                    Step::Snapshot { entities, .. } => {
+                        entities.iter().map(|item| (item.location_key.clone(), entity_ref(&item.entity))).collect()
+                    }
+                    _ => Vec::new(),
+                };
+                let published = case.steps.iter().flat_map(of_step);
+                let is_empty = |(key, _): &(Option<String>, String)| key.as_deref() == Some("");
+                published.filter(is_empty).map(|(_, entity_ref)| Excused::Entity(entity_ref)).collect()
             }
             Rule::MalformedAmongOthers => {
                 let among_others = |entities: &&Vec<Item>| {
@@ -415,6 +429,8 @@ mod tests {
         check(json!([keyless("p", 1), keyless("q", 1), delete("p")]), &[Entity], Some("byte-identical"));
         check(json!([upsert("p", json!("k"), 1), upsert("p", json!("l"), 1)]), &[Uid], Some("keeps the uid"));
         check(json!([upsert("p", json!("k"), 1), upsert("p", json!("l"), 1)]), &[Uid, Entity], None);
+        check(json!([upsert("p", json!(""), 1)]), &[Entity], Some("empty location key"));
+        check(json!([upsert("p", json!(""), 1)]), &[Error], None);
         let bare = json!({ "apiVersion": "v1", "kind": "A", "metadata": { "name": "b" } });
         check(
             json!([{ "op": "upsert", "provider": "p", "entity": bare }]),
