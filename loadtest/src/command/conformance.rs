@@ -42,10 +42,10 @@ pub(crate) struct Conformance {
 }
 
 const HELP: &str = "Examples:
-  loadtest conformance ../shared/conformance                       every case
-  loadtest conformance ../shared/conformance/cases/orphans         one area
-  loadtest conformance ../shared/conformance --filter 'url-*miss' --verbose
-  loadtest conformance ../shared/conformance --filter upsert-three-keys --keep     keeps each case's files and callboard.log
+  loadtest conformance conformance                       every case
+  loadtest conformance conformance/cases/orphans         one area
+  loadtest conformance conformance --filter 'url-*miss' --verbose
+  loadtest conformance conformance --filter upsert-three-keys --keep     keeps each case's files and callboard.log
 
 Each case runs in a `callboard up` of its own (an installation name each; broker and database are shared, and throw their data away): from an
 empty catalog on, its steps are published over NATS, and at each `settle` the catalog is read over gRPC and compared with what was recorded.
