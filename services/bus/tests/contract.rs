@@ -1,6 +1,9 @@
 //! What the bus promises of streams, ids, expectations, consumers and followers: the same on a real broker and on its twin.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
+mod both;
+
+use both::{LIMIT, both, wait_until};
 use bus::twin::{Snapshot, Twin};
 use bus::{
     Bus, Error, Failure, Followed, Follower, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Record, Stop, Worker,
@@ -8,8 +11,6 @@ use bus::{
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 struct Case {
     bus: Bus,
@@ -20,21 +21,8 @@ struct Case {
 
 impl Case {
     async fn both() -> [Case; 2] {
-        let installation = servers::testing::fresh_name("contract");
-        let options = bus::Options {
-            url: servers::testing::shared().nats_url.clone(),
-            installation: installation.clone(),
-            credentials: None,
-            name: "test".into(),
-            patience: Some(LIMIT),
-        };
-        let (_stopper, stop) = bus::stop();
-        let real = Bus::connect(&options, &stop).await.unwrap();
-        let twin = Twin::new(Arc::new(()));
-        let (imagined, _) = twin.connect(&installation).unwrap();
-        let running = twin.clone();
-        tokio::spawn(async move { running.run().await });
-        [Case::on(real, None).await, Case::on(imagined, Some(twin)).await]
+        let [(real, _), (imagined, twin)] = both("contract").await;
+        [Case::on(real, None).await, Case::on(imagined, twin).await]
     }
 
     async fn on(bus: Bus, twin: Option<Twin>) -> Case {
@@ -104,14 +92,6 @@ impl<S: Fn(&Item) -> Outcome + Send + Sync> Handler for Says<S> {
 
     async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         Ok(items.iter().map(&self.0).collect())
-    }
-}
-
-async fn wait_until(what: &str, condition: impl AsyncFn() -> bool) {
-    let until = Instant::now() + LIMIT;
-    while !condition().await {
-        assert!(Instant::now() < until, "waited {LIMIT:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

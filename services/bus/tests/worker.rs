@@ -1,14 +1,14 @@
 //! The worker loop on a real broker and on its twin: each message to one end, whatever fails on the way.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
-use bus::twin::Twin;
+mod both;
+
+use both::{both, wait_until};
 use bus::{Bus, Failure, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Record, Stop, Stopper, Worker};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// What each message says of itself decides what becomes of it.
 #[derive(Default)]
@@ -68,19 +68,7 @@ struct Case {
 impl Case {
     /// The same case on nats-server and on the twin.
     async fn both() -> [Case; 2] {
-        let installation = servers::testing::fresh_name("worker");
-        let options = bus::Options {
-            url: servers::testing::shared().nats_url.clone(),
-            installation: installation.clone(),
-            credentials: None,
-            name: "test".into(),
-            patience: Some(LIMIT),
-        };
-        let (_stopper, stop) = bus::stop();
-        let real = Bus::connect(&options, &stop).await.unwrap();
-        let twin = Twin::new(Arc::new(()));
-        let (imagined, _) = twin.connect(&installation).unwrap();
-        tokio::spawn(async move { twin.run().await });
+        let [(real, _), (imagined, _)] = both("worker").await;
         [Case::on(real).await, Case::on(imagined).await]
     }
 
@@ -125,14 +113,6 @@ impl Case {
 
     async fn dead(&self) -> u64 {
         bus::stream_status(&self.bus, &self.bus.names().dead_letters_stream()).await.unwrap().messages
-    }
-}
-
-async fn wait_until(what: &str, condition: impl AsyncFn() -> bool) {
-    let until = Instant::now() + LIMIT;
-    while !condition().await {
-        assert!(Instant::now() < until, "waited {LIMIT:?} for {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

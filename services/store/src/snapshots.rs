@@ -96,8 +96,35 @@ pub struct Conflict {
     pub loses: (String, Option<String>, Revision),
 }
 
-/// The states from which a snapshot may move on.
-const UNSWEPT: [&str; 1] = ["open"];
+/// From which states a snapshot moves on to which, over PostgreSQL and over the twin.
+impl crate::Store {
+    /// Has an open snapshot swept.
+    pub async fn begin_sweep(&self, open: &OpenSnapshot) -> Result<bool, Error> {
+        self.move_snapshot((&open.provider, &open.snapshot), &["open"], ("sweeping", None), open.last).await
+    }
+
+    /// Ends an open snapshot otherwise: `held` or `timed_out`, with the reason.
+    pub async fn stop_snapshot(&self, open: &OpenSnapshot, state: &str, reason: &str) -> Result<bool, Error> {
+        self.move_snapshot((&open.provider, &open.snapshot), &["open"], (state, Some(reason)), open.last).await
+    }
+
+    /// A swept snapshot is done.
+    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<bool, Error> {
+        self.move_snapshot((&sweep.provider, &sweep.snapshot), &["sweeping"], ("done", None), None).await
+    }
+
+    /// An operator says that a held snapshot is to be swept all the same.
+    pub async fn approve_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
+        let to = ("sweeping", Some("approved by an operator"));
+        self.move_snapshot((provider, snapshot), &["held"], to, None).await
+    }
+
+    /// An operator says that a snapshot is to withdraw nothing.
+    pub async fn discard_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
+        let to = ("discarded", Some("discarded by an operator"));
+        self.move_snapshot((provider, snapshot), &["held", "open"], to, None).await
+    }
+}
 
 impl Merge {
     /// Counts parts that this batch merges. Called last before the commit.
@@ -167,34 +194,8 @@ impl Store {
         Ok(statement.bind(source_of(provider)).bind(begun).fetch_one(&self.pool).await?)
     }
 
-    /// Has an open snapshot swept.
-    pub async fn begin_sweep(&self, open: &OpenSnapshot) -> Result<bool, Error> {
-        self.move_snapshot((&open.provider, &open.snapshot), &UNSWEPT, ("sweeping", None), open.last).await
-    }
-
-    /// Ends an open snapshot otherwise: `held` or `timed_out`, with the reason.
-    pub async fn stop_snapshot(&self, open: &OpenSnapshot, state: &str, reason: &str) -> Result<bool, Error> {
-        self.move_snapshot((&open.provider, &open.snapshot), &UNSWEPT, (state, Some(reason)), open.last).await
-    }
-
-    /// A swept snapshot is done.
-    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<bool, Error> {
-        self.move_snapshot((&sweep.provider, &sweep.snapshot), &["sweeping"], ("done", None), None).await
-    }
-
-    /// An operator says that a held snapshot is to be swept all the same.
-    pub async fn approve_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        let to = ("sweeping", Some("approved by an operator"));
-        self.move_snapshot((provider, snapshot), &["held"], to, None).await
-    }
-
-    /// An operator says that a snapshot is to withdraw nothing.
-    pub async fn discard_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        let to = ("discarded", Some("discarded by an operator"));
-        self.move_snapshot((provider, snapshot), &["held", "open"], to, None).await
-    }
-
-    async fn move_snapshot(
+    /// Moves a snapshot on from one of these states, if it is in one; says whether it was.
+    pub(crate) async fn move_snapshot(
         &self,
         (provider, snapshot): (&str, &str),
         from: &[&str],

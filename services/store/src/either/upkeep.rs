@@ -98,38 +98,16 @@ impl Store {
         }
     }
 
-    pub async fn begin_sweep(&self, open: &OpenSnapshot) -> Result<bool, Error> {
+    pub(crate) async fn move_snapshot(
+        &self,
+        named: (&str, &str),
+        from: &[&str],
+        to: (&str, Option<&str>),
+        swept_at: Option<Revision>,
+    ) -> Result<bool, Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.begin_sweep(open).await,
-            Truth::Twin(truth) => truth.begin_sweep(open).await,
-        }
-    }
-
-    pub async fn stop_snapshot(&self, open: &OpenSnapshot, state: &str, reason: &str) -> Result<bool, Error> {
-        match &self.truth {
-            Truth::Postgres(truth) => truth.stop_snapshot(open, state, reason).await,
-            Truth::Twin(truth) => truth.stop_snapshot(open, state, reason).await,
-        }
-    }
-
-    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<bool, Error> {
-        match &self.truth {
-            Truth::Postgres(truth) => truth.finish_sweep(sweep).await,
-            Truth::Twin(truth) => truth.finish_sweep(sweep).await,
-        }
-    }
-
-    pub async fn approve_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        match &self.truth {
-            Truth::Postgres(truth) => truth.approve_snapshot(provider, snapshot).await,
-            Truth::Twin(truth) => truth.approve_snapshot(provider, snapshot).await,
-        }
-    }
-
-    pub async fn discard_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        match &self.truth {
-            Truth::Postgres(truth) => truth.discard_snapshot(provider, snapshot).await,
-            Truth::Twin(truth) => truth.discard_snapshot(provider, snapshot).await,
+            Truth::Postgres(truth) => truth.move_snapshot(named, from, to, swept_at).await,
+            Truth::Twin(truth) => truth.move_snapshot(named, from, to, swept_at).await,
         }
     }
 

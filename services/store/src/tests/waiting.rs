@@ -1,7 +1,7 @@
 //! What sees what, who waits for whom, and what becomes of it.
 
-use super::contract::{claim, merge_one, merge_some, on_both};
-use crate::{EntityWrite, Error, StateWrite, WHATEVER};
+use super::contract::{Place, claim, merge_one, merge_some, on_both};
+use crate::{EntityWrite, Error, Merge, StateWrite, WHATEVER};
 use catalog::claims::Operation;
 use std::time::Duration;
 
@@ -11,6 +11,15 @@ fn refs(named: &[&str]) -> Vec<String> {
 
 fn shown(id: i64, revision: i64) -> EntityWrite {
     EntityWrite { id, born: Some(1), settled_born: None, winner: Some("provider:p".into()), revision, orphan: false }
+}
+
+/// Two transactions, each with an entity that it has locked.
+async fn two_with_one_each(place: &Place) -> [(Merge, i64); 2] {
+    let (one, other) = (place.connect().await, place.connect().await);
+    let named = refs(&["a:b/c", "a:b/d"]);
+    let (first, rows) = one.merge(&named, &named[..1]).await.unwrap();
+    let (second, others) = other.merge(&named, &named[1..]).await.unwrap();
+    [(first, rows[0].id), (second, others[0].id)]
 }
 
 #[test]
@@ -57,11 +66,7 @@ fn who_waits_for_a_new_ref_is_given_the_number_of_the_first() {
 #[test]
 fn of_a_deadlock_one_is_told_and_the_other_goes_on() {
     on_both(async |place| {
-        let (one, other) = (place.connect().await, place.connect().await);
-        let named = refs(&["a:b/c", "a:b/d"]);
-        let (mut first, rows) = one.merge(&named, &named[..1]).await.unwrap();
-        let (mut second, others) = other.merge(&named, &named[1..]).await.unwrap();
-        let (left, right) = (rows[0].id, others[0].id);
+        let [(mut first, left), (mut second, right)] = two_with_one_each(&place).await;
         let first = async {
             let written = first.write_entities(&[shown(right, 1)]).await;
             match written {
@@ -126,11 +131,7 @@ fn a_stitcher_waits_for_another_for_two_seconds() {
 #[test]
 fn a_failed_transaction_is_good_for_nothing_more() {
     on_both(async |place| {
-        let (one, other) = (place.connect().await, place.connect().await);
-        let named = refs(&["a:b/c", "a:b/d"]);
-        let (mut first, rows) = one.merge(&named, &named[..1]).await.unwrap();
-        let (mut second, others) = other.merge(&named, &named[1..]).await.unwrap();
-        let (left, right) = (rows[0].id, others[0].id);
+        let [(mut first, left), (mut second, right)] = two_with_one_each(&place).await;
         let (left, right) = ([shown(left, 2)], [shown(right, 1)]);
         let waits = async {
             let error = second.write_entities(&left).await.unwrap_err();

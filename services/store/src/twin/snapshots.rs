@@ -227,30 +227,8 @@ impl Store {
         .await
     }
 
-    pub async fn begin_sweep(&self, open: &OpenSnapshot) -> Result<bool, Error> {
-        self.move_snapshot((&open.provider, &open.snapshot), &["open"], ("sweeping", None), open.last).await
-    }
-
-    pub async fn stop_snapshot(&self, open: &OpenSnapshot, state: &str, reason: &str) -> Result<bool, Error> {
-        self.move_snapshot((&open.provider, &open.snapshot), &["open"], (state, Some(reason)), open.last).await
-    }
-
-    pub async fn finish_sweep(&self, sweep: &Sweep) -> Result<bool, Error> {
-        self.move_snapshot((&sweep.provider, &sweep.snapshot), &["sweeping"], ("done", None), None).await
-    }
-
-    pub async fn approve_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        let to = ("sweeping", Some("approved by an operator"));
-        self.move_snapshot((provider, snapshot), &["held"], to, None).await
-    }
-
-    pub async fn discard_snapshot(&self, provider: &str, snapshot: &str) -> Result<bool, Error> {
-        let to = ("discarded", Some("discarded by an operator"));
-        self.move_snapshot((provider, snapshot), &["held", "open"], to, None).await
-    }
-
     /// `close_snapshot.sql`
-    async fn move_snapshot(
+    pub async fn move_snapshot(
         &self,
         (provider, snapshot): (&str, &str),
         from: &[&str],
