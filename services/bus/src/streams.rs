@@ -100,9 +100,21 @@ fn configs(names: &Names, limits: &Limits) -> [Config; 6] {
     [events, stitch, reads, entities, dead_letters, conflicts]
 }
 
+/// How long a stream that the broker refuses to make may take: while processes make the same one at once, it sets its bytes aside for each of them.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 async fn ensure_stream(bus: &Bus, wanted: Config) -> Result<(), Error> {
-    let Some(found) = bus.link.stream_config(&wanted.name).await? else {
-        return bus.link.create_stream(wanted).await;
+    let until = tokio::time::Instant::now() + PATIENCE;
+    let found = loop {
+        if let Some(found) = bus.link.stream_config(&wanted.name).await? {
+            break found;
+        }
+        match bus.link.create_stream(wanted.clone()).await {
+            Err(Error::Unusable(_)) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+            }
+            made => return made,
+        }
     };
     let drift = stream_drift(&found, &wanted);
     if drift.is_empty() {
