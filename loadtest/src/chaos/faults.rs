@@ -108,6 +108,7 @@ impl Done {
 pub(crate) struct Tormentor<'a> {
     pub site: &'a mut Site,
     pub providers: &'a Providers,
+    pub seed: u64,
     pub random: Random,
     pub done: Done,
 }
@@ -132,7 +133,8 @@ impl Tormentor<'_> {
     async fn suffer(&mut self, fault: Fault) -> Result<(), Error> {
         let role = self.commit(fault).await?;
         *self.done.times.entry((fault, role)).or_default() += 1;
-        eprintln!("fault: {fault:?}{}", role.map_or_else(String::new, |role| format!(" {}", role.name())));
+        let role = role.map_or_else(String::new, |role| format!(" {}", role.name()));
+        eprintln!("seed {}: {fault:?}{role}", self.seed);
         Ok(())
     }
 
