@@ -108,7 +108,9 @@ impl Author {
         for _ in 0..count {
             let mut entity = self.random.one_of(&self.entities).clone();
             let entity_ref = crate::generate::entity_ref(&entity);
-            let is_there = !self.random.percent(15);
+            // Of what is gone already a deletion is told to nobody, and would be waited for.
+            let was_there = self.truth.get(&entity_ref).is_some_and(|(_, content)| content.is_some());
+            let is_there = !(was_there && self.random.percent(15));
             let is_of_filter = self.random.percent(50);
             entity["spec"]["lifecycle"] = if is_of_filter { "production" } else { "experimental" }.into();
             entity["metadata"]["description"] = format!("version {}", side.version + 1).into();

@@ -1,7 +1,7 @@
 //! `GetEntity`: as many as the reader answers, and how soon at a rate; by frames, so that the client is not what is measured.
 
 use super::frames::{Came, Connection};
-use super::paced::{Latencies, pacer};
+use super::paced::Latencies;
 use crate::Error;
 use api::v1::GetEntityRequest;
 use futures::future::try_join_all;
@@ -12,8 +12,6 @@ use tonic::Status;
 /// Connections, and calls at once on each.
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 32;
-/// Calls that are due at once and are sent together.
-const TOGETHER: usize = 64;
 
 /// As many `GetEntity` a second as the reader answers: 4 connections with 32 calls at once each.
 ///
@@ -75,15 +73,20 @@ pub(crate) async fn latencies(address: &str, refs: &[String], rate: f64, time: D
         }
     });
     let ask = async {
-        let (mut pace, mut calls) = (pacer(rate, count), Vec::new());
-        while pace.recv_many(&mut calls, TOGETHER).await > 0 {
-            for (number, at) in calls.drain(..) {
-                due[number % CONNECTIONS].borrow_mut().push(at);
+        let (begin, mut number) = (Instant::now(), 0);
+        let at = |number: usize| begin + Duration::from_secs_f64(number as f64 / rate);
+        while number < count {
+            let now = Instant::now();
+            while number < count && at(number) <= now {
+                due[number % CONNECTIONS].borrow_mut().push(at(number));
                 connections[number % CONNECTIONS].ask(&request(refs, number));
+                number += 1;
             }
             for connection in &connections {
                 connection.send().await?;
             }
+            // Not asleep until the next is due: between a thread that tells when and one that calls, on one core, milliseconds go by.
+            tokio::task::yield_now().await;
         }
         Ok::<(), Error>(())
     };

@@ -51,6 +51,17 @@ pub(crate) async fn paced<F>(rate: f64, count: usize, call: impl Fn(usize) -> F)
 where
     F: Future<Output = Result<(), Error>>,
 {
+    paced_at(rate, count, |number, _| call(number)).await
+}
+
+/// The same with calls that are told when they were due.
+///
+/// # Errors
+/// The first call that fails.
+pub(crate) async fn paced_at<F>(rate: f64, count: usize, call: impl Fn(usize, Instant) -> F) -> Result<Latencies, Error>
+where
+    F: Future<Output = Result<(), Error>>,
+{
     let mut due = pacer(rate, count);
     let mut running = FuturesUnordered::new();
     let mut latencies = Latencies::new();
@@ -60,7 +71,7 @@ where
             Some(done) = running.next() => latencies.record(done?),
             next = due.recv() => match next {
                 Some((number, at)) => {
-                    let answer = call(number);
+                    let answer = call(number, at);
                     running.push(async move { answer.await.map(|()| at.elapsed()) });
                 }
                 None => break,

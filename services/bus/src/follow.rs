@@ -2,7 +2,7 @@
 
 use crate::delivered::Delivered;
 use crate::entity::decompress;
-use crate::nats::Messages;
+use crate::nats::{Messages, Which};
 use crate::{Backoff, Bus, Error, header, stream_status};
 use async_nats::Message;
 use bytes::Bytes;
@@ -56,6 +56,8 @@ pub struct Follower {
     /// Creation time of the stream that is followed, as its identity.
     identity: Option<i64>,
     last_sequence: u64,
+    /// When that message was stored, in nanoseconds since 1970; 0: unknown.
+    last_stored: u64,
     /// Where the stream ended when following began; caught up from there on.
     goal: Option<u64>,
     pending: u64,
@@ -73,6 +75,7 @@ impl Follower {
             messages: None,
             identity: None,
             last_sequence: 0,
+            last_stored: 0,
             goal: None,
             pending: 0,
             told: VecDeque::new(),
@@ -81,9 +84,10 @@ impl Follower {
         }
     }
 
-    /// Begins behind a message of a stream that was followed before. If the stream is another one now, or ends before it, that is told.
-    pub fn resume(bus: &Bus, stream: i64, sequence: u64) -> Follower {
-        Follower { identity: Some(stream), last_sequence: sequence, ..Follower::new(bus) }
+    /// Begins behind a message of a stream that was followed before, stored at this time ([`Follower::stored`]). If the stream is another one now, or
+    /// went back to before that message, that is told.
+    pub fn resume(bus: &Bus, stream: i64, sequence: u64, stored: u64) -> Follower {
+        Follower { identity: Some(stream), last_sequence: sequence, last_stored: stored, ..Follower::new(bus) }
     }
 
     /// Messages that were still to come when the last one was sent.
@@ -94,6 +98,11 @@ impl Follower {
     /// The sequence of the newest message that was told, or passed over.
     pub fn sequence(&self) -> u64 {
         self.last_sequence
+    }
+
+    /// When that message was stored, in nanoseconds since 1970; 0: unknown.
+    pub fn stored(&self) -> u64 {
+        self.last_stored
     }
 
     /// What comes next; waits for it, for ever if need be. Cancel-safe: a dropped call loses nothing.
@@ -147,11 +156,12 @@ impl Follower {
         let created = status.created.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         // Until 2262 it is an i64.
         let identity = i64::try_from(created).unwrap_or(i64::MAX);
-        let replaced =
-            self.identity.is_some_and(|known| known != identity) || status.last_sequence < self.last_sequence;
+        let replaced = self.identity.is_some_and(|known| known != identity)
+            || status.last_sequence < self.last_sequence
+            || self.has_grown_anew(&name).await?;
         if replaced {
             tracing::warn!(stream = name, "the entity stream is another one or went back; replaying it");
-            self.last_sequence = 0;
+            (self.last_sequence, self.last_stored) = (0, 0);
             self.told.push_back(Followed::StreamReplaced);
         }
         if self.identity.replace(identity) != Some(identity) || replaced {
@@ -164,11 +174,33 @@ impl Follower {
         Ok(())
     }
 
+    /// Whether the stream went back and has grown past the last sequence since: then what stands up to there was stored later than what was told.
+    /// (Where nothing of it is left, everything that was stored since is still to be told.)
+    async fn has_grown_anew(&self, stream: &str) -> Result<bool, Error> {
+        if self.last_stored == 0 {
+            return Ok(false);
+        }
+        let at = |which| self.bus.link.message(stream, which);
+        if let Some(same) = at(Which::At(self.last_sequence)).await? {
+            return Ok(nanoseconds(same.time.into()) != self.last_stored);
+        }
+        // It was replaced by a newer one of its subject, or never stood there. The newest that is left before it tells; it is found by halving.
+        let (mut from, mut to, mut newest) = (1, self.last_sequence, 0);
+        while from < to {
+            let middle = from + (to - from) / 2;
+            match at(Which::Next(middle, ">")).await?.filter(|found| found.sequence < to) {
+                Some(found) => (from, newest) = (found.sequence + 1, nanoseconds(found.time.into())),
+                None => to = middle,
+            }
+        }
+        Ok(newest > self.last_stored)
+    }
+
     fn heard(&mut self, message: Message) {
         let Some(Delivered { sequence, published, pending, .. }) = Delivered::of(&message) else { return };
         self.pending = pending;
         if sequence > self.last_sequence {
-            self.last_sequence = sequence;
+            (self.last_sequence, self.last_stored) = (sequence, nanoseconds(published));
             match self.read(&message, sequence, published) {
                 Some(told) => self.told.push_back(told),
                 None => {
@@ -213,4 +245,9 @@ impl Follower {
             unprocessed: text(header::UNPROCESSED).map(str::to_owned),
         }))
     }
+}
+
+/// Since 1970.
+fn nanoseconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

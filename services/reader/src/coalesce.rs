@@ -11,7 +11,6 @@ use std::{
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tonic::transport::server::Connected;
 
 /// Bytes that are kept before they are sent at once.
 const LIMIT: usize = 64 * 1024;
@@ -105,14 +104,6 @@ impl<C: AsyncRead + AsyncWrite + Unpin> AsyncRead for Coalescing<C> {
             }
         }
         Pin::new(&mut self.inner).poll_read(context, buffer)
-    }
-}
-
-impl<C: Connected> Connected for Coalescing<C> {
-    type ConnectInfo = C::ConnectInfo;
-
-    fn connect_info(&self) -> C::ConnectInfo {
-        self.inner.connect_info()
     }
 }
 

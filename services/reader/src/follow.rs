@@ -29,7 +29,7 @@ pub(crate) async fn follow(bus: Bus, config: Config, state: State, stop: Stop) -
         let (file, loading) = (config.file.clone(), state.clone());
         let head = tokio::task::spawn_blocking(move || snapshot::load(&file, &loading)).await?;
         if let Some(head) = &head {
-            follower = Follower::resume(&bus, head.stream, head.sequence);
+            follower = Follower::resume(&bus, head.stream, head.sequence, head.stored);
         }
         tokio::spawn(snapshot::keep(config, state.clone(), head.is_some(), stop.clone()));
     }
@@ -103,10 +103,11 @@ fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
 
 fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<Ahead>>> {
     tokio::task::spawn_blocking(move || {
-        let prepared = batch.into_iter().map(|Heard { followed, lag, sequence }| Heard {
+        let prepared = batch.into_iter().map(|Heard { followed, lag, sequence, stored }| Heard {
             followed: state.prepare(followed),
             lag,
             sequence,
+            stored,
         });
         prepared.collect()
     })
@@ -117,15 +118,17 @@ struct Heard<T> {
     followed: T,
     lag: u64,
     sequence: u64,
+    stored: u64,
 }
 
 async fn heard(follower: &mut Follower) -> Heard<Followed> {
     let followed = follower.next().await;
-    Heard { followed, lag: follower.lag(), sequence: follower.sequence() }
+    Heard { followed, lag: follower.lag(), sequence: follower.sequence(), stored: follower.stored() }
 }
 
 impl Heard<Followed> {
     fn take(self, state: &State) {
+        state.stored_at(self.stored);
         state.apply(self.followed, self.lag);
         state.reach(self.sequence);
     }
@@ -133,6 +136,7 @@ impl Heard<Followed> {
 
 impl Heard<Ahead> {
     fn take(self, state: &State) {
+        state.stored_at(self.stored);
         state.take(self.followed, self.lag);
         state.reach(self.sequence);
     }

@@ -3,6 +3,7 @@
 mod admission;
 mod ancestry;
 mod coalesce;
+mod connections;
 mod current;
 mod facets;
 mod follow;
@@ -76,9 +77,6 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// The gRPC server failed.
-    #[error("the gRPC server failed: {0}")]
-    Server(#[from] tonic::transport::Error),
     /// The contract's descriptors cannot be served by reflection; a bug.
     #[error("the gRPC reflection cannot be built: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),

@@ -4,52 +4,35 @@ use std::time::Duration;
 
 use api::ready::catalog_service_server::{CatalogServiceServer, SERVICE_NAME};
 use bus::Stop;
-use futures::StreamExt;
 use tokio::{net::TcpListener, time::MissedTickBehavior};
 use tonic::{
     codec::CompressionEncoding::{Gzip, Zstd},
-    transport::{Server, server::TcpIncoming},
+    service::Routes,
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::{Error, coalesce::Coalescing, service::Service, state::State};
+use crate::{Error, connections, service::Service, state::State};
 
 /// How long calls may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(5);
-/// A connection that does not answer a ping for this long is closed, so that a stream to a vanished client ends.
-const PING_EVERY: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it is looked whether the reader is late.
 const LATE_EVERY: Duration = Duration::from_secs(1);
 /// How often watchers look whether they owe a bookmark.
 const TICK: Duration = Duration::from_secs(1);
-/// Bytes of a request, and of its headers.
+/// Bytes of a request.
 const REQUEST_BYTES: usize = 1024 * 1024;
-const HEADER_BYTES: u32 = 16 * 1024;
-/// Calls at once on one connection.
-const CALLS: u32 = 1000;
 
 /// Serves until the stop, then until the running calls have ended or the grace is over.
 pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Result<(), Error> {
     let catalog = CatalogServiceServer::new(Service::new(state.clone())).max_decoding_message_size(REQUEST_BYTES);
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::NotServing).await;
-    let server = Server::builder()
-        .http2_keepalive_interval(Some(PING_EVERY))
-        .http2_keepalive_timeout(Some(PING_TIMEOUT))
-        .max_concurrent_streams(CALLS)
-        .http2_max_header_list_size(HEADER_BYTES)
-        .add_service(
-            catalog.accept_compressed(Gzip).accept_compressed(Zstd).send_compressed(Zstd).send_compressed(Gzip),
-        )
+    let catalog = catalog.accept_compressed(Gzip).accept_compressed(Zstd).send_compressed(Zstd).send_compressed(Gzip);
+    let routes = Routes::new(catalog)
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let incoming = incoming.map(|connection| connection.map(Coalescing::new));
-    let serving = server.serve_with_incoming_shutdown(incoming, stop.stopped());
-    tokio::pin!(serving);
     let overdue = async {
         stop.stopped().await;
         // Those who wait for what may never come are told at once; what is being answered has the grace.
@@ -58,7 +41,7 @@ pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Re
         tokio::time::sleep(GRACE).await;
     };
     tokio::select! {
-        served = &mut serving => served?,
+        () = connections::serve(listener, routes.prepare(), stop.clone()) => {}
         () = overdue => tracing::warn!(seconds = GRACE.as_secs(), "calls still run after the grace; leaving them"),
         never = tell_health(&state, &reporter) => match never {},
         never = tick(&state) => match never {},

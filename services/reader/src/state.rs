@@ -39,6 +39,8 @@ struct Inner {
     hub: Hub,
     current: Current,
     lag: AtomicU64,
+    /// See [`State::stored_at`].
+    stored: AtomicU64,
     unreadable: AtomicU64,
 }
 
@@ -49,6 +51,8 @@ pub(crate) struct Kept {
     pub place: Place,
     /// See [`Head::forgotten`].
     pub forgotten: u64,
+    /// See [`Head::stored`].
+    pub stored: u64,
     /// What the stream said last.
     pub watermark: i64,
     /// The changes that are remembered, oldest first.
@@ -93,6 +97,7 @@ impl Default for Inner {
             hub: Hub::default(),
             current: Current::default(),
             lag: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
         }
     }
@@ -161,6 +166,11 @@ impl State {
         self.0.hub.read().news().1
     }
 
+    /// When the message that is taken next was stored: [`bus::Follower::stored`]. Noted before the log reaches it.
+    pub(crate) fn stored_at(&self, stored: u64) {
+        self.0.stored.store(stored, Relaxed);
+    }
+
     /// Everything up to this sequence of the stream was taken.
     pub fn reach(&self, sequence: u64) {
         self.0.hub.write().reach(sequence);
@@ -181,13 +191,15 @@ impl State {
         let log = self.0.hub.read();
         let watermark = self.watermark().filter(|_| self.ready())?;
         let (place, forgotten, traces) = log.keep()?;
-        Some(Kept { place, forgotten, watermark, traces })
+        let stored = self.0.stored.load(Relaxed);
+        Some(Kept { place, forgotten, stored, watermark, traces })
     }
 
     /// Begins where a snapshot was; its entities are in the memory already.
     pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
         let place = Place { stream: head.stream, sequence: head.sequence };
         self.0.hub.write().restore(place, head.forgotten, traces);
+        self.stored_at(head.stored);
         self.0.unprocessed.restore(head.unprocessed.clone());
         self.0.progress.send_modify(|progress| {
             (progress.stream, progress.watermark) = (Some(head.stream), Some(head.watermark));

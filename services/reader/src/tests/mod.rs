@@ -4,6 +4,7 @@ mod ancestry;
 mod conformance;
 mod follow;
 mod index;
+mod lagging;
 mod list;
 mod memory;
 mod overload;
@@ -12,7 +13,7 @@ mod snapshot;
 mod traverse;
 mod watch;
 
-use std::time::SystemTime;
+use std::{net::SocketAddr, time::SystemTime};
 
 use api::v1::catalog_service_client::CatalogServiceClient;
 use bus::{EntityMessage, Followed, Stopper};
@@ -58,6 +59,7 @@ struct Served {
     stopper: Stopper,
     server: JoinHandle<Result<(), Error>>,
     channel: Channel,
+    address: SocketAddr,
 }
 
 impl Served {
@@ -72,7 +74,7 @@ impl Served {
         let server = tokio::spawn(serve(state.clone(), listener, stop));
         let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
-        Served { state, stopper, server, channel }
+        Served { state, stopper, server, channel, address }
     }
 
     /// A reader that is ready and holds these entities.

@@ -107,6 +107,7 @@ fn an_old_snapshot_is_not_used() {
     let head = Head {
         stream: 7,
         sequence: 1,
+        stored: 0,
         watermark: 0,
         forgotten: 0,
         written: 1_000_000,
