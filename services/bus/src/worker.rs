@@ -1,4 +1,4 @@
-//! The one worker loop: fetch what waits up to a bound, fresh lane first, hand it over, settle each message, drain at the end.
+//! The one worker loop, one or more for each lane: fetch what waits up to a bound, hand it over, settle each message, drain at the end.
 
 use crate::dead_letter::{self, DeadLetter};
 use crate::nats::REQUEST_TIMEOUT;
@@ -13,8 +13,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often an idle worker looks up from waiting.
-const IDLE: Duration = Duration::from_secs(5);
+/// How often it is asked whether a lane that waits may be fetched.
+const HELD: Duration = Duration::from_millis(20);
 /// Delivered more often, a message is handled alone, so that what kills its worker takes no neighbours along; then, one that may wait.
 const SUSPICIOUS_DELIVERIES: (i64, i64) = (5, 100);
 /// Delivered more often without any outcome, a message is a dead letter; then, one that may wait: half an hour, every two seconds.
@@ -97,7 +97,7 @@ struct Counters {
 }
 
 impl<H: Handler + Send + 'static> Worker<H> {
-    /// A worker for these lanes, the first one first at each turn. `ack_wait` is that of the durable consumers.
+    /// A worker for these lanes, the first of which is the one that nobody waits long for. `ack_wait` is that of the durable consumers.
     pub fn new(bus: &Bus, handler: Arc<H>, lanes: Vec<Lane>, ack_wait: Duration, stop: &Stop) -> Self {
         let meter = opentelemetry::global::meter("callboard");
         let counters = Counters {
@@ -117,68 +117,50 @@ impl<H: Handler + Send + 'static> Worker<H> {
         Worker { bus: bus.clone(), handler, lanes, heartbeat: ack_wait / 3, stop: stop.clone(), counters }
     }
 
-    /// Works until the stop signal, in so many loops side by side: while one waits for the database, another prepares. One more serves
-    /// the first of several lanes alone, so that nothing there waits for a batch of another.
+    /// Works until the stop signal, in so many loops side by side for each lane: while one waits for the database, another prepares. Each
+    /// loop serves one lane, so that nothing waits for a batch of another; the first of several lanes has one loop, so that what comes to it
+    /// while that is busy is taken together.
     ///
     /// # Panics
     /// When a loop does.
     pub async fn run(self, loops: usize) {
         let worker = Arc::new(self);
         let mut running = tokio::task::JoinSet::new();
-        let all = worker.lanes.len();
-        for lanes in std::iter::repeat_n(all, loops.max(1)).chain((all > 1).then_some(1)) {
-            running.spawn(Arc::clone(&worker).run_one(lanes));
+        for lane in 0..worker.lanes.len() {
+            let is_first_of_several = lane == 0 && worker.lanes.len() > 1;
+            let loops = if is_first_of_several { 1 } else { loops.max(1) };
+            for _ in 0..loops {
+                running.spawn(Arc::clone(&worker).run_one(lane));
+            }
         }
         while let Some(ended) = running.join_next().await {
             ended.expect("a worker's loop does not panic");
         }
     }
 
-    /// One loop over the first so many lanes; what is in hand at the stop is finished, what is not begun is given back.
-    async fn run_one(self: Arc<Self>, lanes: usize) {
-        let mut waits: Vec<Wait> = self.lanes.iter().take(lanes).map(|lane| Wait::new(&self.bus, lane)).collect();
+    /// One loop over one lane; what is in hand at the stop is finished, what is not begun is given back. Nothing is asked for while a
+    /// batch is in hand: what came of it would wait here though others are free.
+    async fn run_one(self: Arc<Self>, lane: usize) {
+        let lane = &self.lanes[lane];
+        let mut wait = Wait::new(&self.bus, lane);
         while !self.stop.is_stopped() {
-            if !self.turn(&mut waits).await {
-                self.wait_for_any(&mut waits).await;
-            }
-        }
-        for wait in waits {
-            for item in wait.into_received().await {
-                self.respond(&item, "-NAK").await;
-            }
-        }
-    }
-
-    /// Takes from the first lane that has something; says whether there was any.
-    async fn turn(&self, waits: &mut [Wait]) -> bool {
-        for (lane, wait) in self.lanes.iter().zip(waits) {
             if !self.handler.may_fetch(lane).await {
+                self.stop.sleep(HELD).await;
                 continue;
             }
             let items = wait.take_waiting(lane).await;
             if !items.is_empty() {
                 self.settle(lane, items).await;
-                return true;
+                continue;
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.stopped() => {}
+                () = wait.first() => {}
             }
         }
-        false
-    }
-
-    async fn wait_for_any(&self, waits: &mut [Wait]) {
-        let mut held = false;
-        let mut firsts = Vec::with_capacity(waits.len());
-        for (lane, wait) in self.lanes.iter().zip(waits) {
-            match self.handler.may_fetch(lane).await {
-                true => firsts.push(Box::pin(wait.first())),
-                false => held = true,
-            }
-        }
-        let pause = if held { Duration::from_millis(20) } else { IDLE };
-        tokio::select! {
-            biased;
-            () = self.stop.stopped() => {}
-            () = tokio::time::sleep(pause) => {}
-            () = async { futures::future::select_all(firsts).await; }, if !firsts.is_empty() => {}
+        for item in wait.into_received().await {
+            self.respond(&item, "-NAK").await;
         }
     }
 

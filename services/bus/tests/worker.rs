@@ -165,14 +165,61 @@ async fn outcomes_are_carried_out() {
     }
 }
 
+/// Keeps each bulk batch in hand until it is told to go on.
+struct Slow {
+    bulk_in_hand: AtomicUsize,
+    fresh: AtomicUsize,
+    goes_on: tokio::sync::Semaphore,
+}
+
+impl Default for Slow {
+    fn default() -> Self {
+        Slow { bulk_in_hand: AtomicUsize::new(0), fresh: AtomicUsize::new(0), goes_on: tokio::sync::Semaphore::new(0) }
+    }
+}
+
+impl Handler for Slow {
+    fn stage(&self) -> &'static str {
+        "processor"
+    }
+
+    async fn may_fetch(&self, _lane: &Lane) -> bool {
+        true
+    }
+
+    async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
+        if lane.name == "fresh" {
+            self.fresh.fetch_add(items.len(), Ordering::Relaxed);
+        } else {
+            self.bulk_in_hand.fetch_add(1, Ordering::Relaxed);
+            self.goes_on.acquire().await.unwrap().forget();
+            self.bulk_in_hand.fetch_sub(1, Ordering::Relaxed);
+        }
+        Ok(items.iter().map(|_| Outcome::Done).collect())
+    }
+}
+
 #[tokio::test]
-async fn the_fresh_lane_goes_first() {
+async fn nothing_fresh_waits_for_a_bulk_batch() {
     for case in Case::both().await {
-        case.publish("import", (0..10).map(|n| format!("bulk{n}"))).await;
-        case.publish("upsert", ["fresh".into()]).await;
-        let script = Arc::new(Script::default());
-        case.run(&script, 2, async || case.settled().await == 11).await;
-        assert_eq!(script.order.lock().unwrap()[0], "fresh");
+        let slow = Arc::new(Slow::default());
+        let worker = Worker::new(&case.bus, slow.clone(), case.lanes(1), case.limits.ack_wait, &case.stop);
+        let watch = async {
+            for round in 1..=3 {
+                // The loops wait for a first message; then all that take bulk have one in hand.
+                case.publish("import", numbered(2)).await;
+                wait_until("bulk", async || slow.bulk_in_hand.load(Ordering::Relaxed) == 2).await;
+                for _ in 0..4 {
+                    case.publish("upsert", numbered(1)).await;
+                }
+                wait_until("fresh", async || slow.fresh.load(Ordering::Relaxed) == 4 * round).await;
+                assert_eq!(slow.bulk_in_hand.load(Ordering::Relaxed), 2, "bulk is still in hand");
+                slow.goes_on.add_permits(2);
+                wait_until("the round's end", async || case.settled().await == 6 * round as u64).await;
+            }
+            case.stopper.stop();
+        };
+        tokio::join!(worker.run(2), watch);
     }
 }
 

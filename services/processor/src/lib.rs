@@ -150,6 +150,8 @@ pub(crate) struct Processor {
     pub reads_are_due: tokio::sync::Notify,
     /// Some removal is to go on.
     pub removals_go_on: tokio::sync::Notify,
+    /// Some snapshot has its end.
+    pub snapshots_go_on: tokio::sync::Notify,
     pub pipeline: Arc<Pipeline>,
     pub metrics: Metrics,
 }
@@ -223,7 +225,7 @@ fn verdict(error: store::Error) -> Failure {
 impl Processor {
     fn new(bus: Bus, store: Store, pipeline: Arc<Pipeline>, config: Config) -> Self {
         let (outbox_is_full, is_attaching) = (AtomicBool::new(false), AtomicBool::new(false));
-        let (look_again, reads_are_due, removals_go_on) = Default::default();
+        let (look_again, reads_are_due, removals_go_on, snapshots_go_on) = Default::default();
         let metrics = Metrics::new();
         Processor {
             bus,
@@ -234,6 +236,7 @@ impl Processor {
             look_again,
             reads_are_due,
             removals_go_on,
+            snapshots_go_on,
             pipeline,
             metrics,
         }

@@ -10,8 +10,10 @@ use opentelemetry::KeyValue;
 use std::time::Duration;
 use store::{OpenSnapshot, Parts, Sweep};
 
-/// How often it is looked whether a snapshot is complete.
+/// How often it is looked whether an open snapshot is complete.
 const PERIOD: Duration = Duration::from_millis(250);
+/// How often it is looked whether there is an open snapshot, beside those whose end this process has taken.
+const LOOK: Duration = Duration::from_secs(1);
 /// Claims withdrawn in one transaction.
 const AT_ONCE: i64 = 500;
 /// Snapshots looked at in one turn.
@@ -96,6 +98,9 @@ pub(crate) async fn note(
             refused.extend(refused_part(processor, item, revision));
         }
     }
+    if has_ends {
+        processor.snapshots_go_on.notify_one();
+    }
     if !refused.is_empty() {
         refused.sort_unstable_by(|a: &Parts, b| (&a.provider, &a.snapshot).cmp(&(&b.provider, &b.snapshot)));
         processor.store.note_refused(&refused).await?;
@@ -109,37 +114,56 @@ fn refused_part(processor: &Processor, item: &Item, revision: Revision) -> Optio
     Some(Parts { provider, snapshot, first: revision, highest: revision, count: 1 })
 }
 
+/// What a turn has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// No snapshot is open.
+    None,
+    /// Some are open, and wait for their parts or for somebody else's sweep.
+    Open,
+    /// One was swept, or a part of it.
+    Swept,
+}
+
 /// Judges and sweeps snapshots until the stop signal.
 pub(crate) async fn run(processor: &Processor, stop: &Stop) {
     let mut backoff = Backoff::new(PERIOD, Duration::from_secs(10));
     while !stop.is_stopped() {
         let pause = match turn(processor).await {
-            Ok(false) => {
+            Ok(found) => {
                 backoff.reset();
-                PERIOD
+                match found {
+                    Found::None => LOOK,
+                    Found::Open => PERIOD,
+                    Found::Swept => Duration::ZERO,
+                }
             }
-            Ok(true) => Duration::ZERO,
             Err(error) => {
                 tracing::debug!(%error, "snapshots cannot be looked at now; trying until they can");
                 backoff.pause()
             }
         };
-        stop.sleep(pause).await;
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = processor.snapshots_go_on.notified() => {}
+        }
     }
 }
 
-/// Judges those that are complete or silent, and sweeps one; says whether it did.
-pub(crate) async fn turn(processor: &Processor) -> Result<bool, store::Error> {
+/// Judges those that are complete or silent, and sweeps one.
+pub(crate) async fn turn(processor: &Processor) -> Result<Found, store::Error> {
     let open = processor.store.open_snapshots(SNAPSHOTS).await?;
     for snapshot in open.iter().filter(|snapshot| snapshot.state == "open") {
         judge(processor, snapshot).await?;
     }
     if open.is_empty() {
-        return Ok(false);
+        return Ok(Found::None);
     }
     match processor.store.take_sweep().await? {
-        Some(taken) => sweep(processor, &taken).await.map(|()| true),
-        None => Ok(false),
+        Some(taken) => sweep(processor, &taken).await.map(|()| Found::Swept),
+        None => Ok(Found::Open),
     }
 }
 
