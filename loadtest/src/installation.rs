@@ -1,6 +1,7 @@
 //! The installation under test: one that runs somewhere, or servers and processes of our own, gone without a trace afterwards.
 
 use crate::Error;
+use crate::database::Database;
 use crate::metrics::{self, Metrics};
 use crate::process::{Launch, Process, Role, find_program};
 use crate::signal::Signal;
@@ -140,7 +141,7 @@ impl Installation {
     pub async fn start(started: &Started, processors: usize, stitchers: usize) -> Result<Installation, Error> {
         let program = find_program(started.callboard.as_deref())?;
         let data = data_directory(started.keep)?;
-        let servers = start_servers(data.path().join("data"), |_| {}).await?;
+        let servers = start_servers(data.path().join("data"), |options| options.count_statements = true).await?;
         let (Some(nats), Some(database)) = (servers.nats_url(), servers.database_url()) else {
             return Err(Error::Usage("the servers have no addresses; this is a bug".to_owned()));
         };
@@ -255,6 +256,11 @@ impl Installation {
     /// What the servers have on disk; none where they are not ours.
     pub fn disk(&self) -> Option<Disk> {
         Some(Disk::of(&self.own.as_ref()?.servers))
+    }
+
+    /// Its database; none where it is not ours.
+    pub fn database(&self) -> Option<Database<'_>> {
+        self.own.as_ref()?.servers.database_url().map(Database)
     }
 
     /// Runs a command of the `callboard` program that asks the reader; gives what it printed.

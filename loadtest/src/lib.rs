@@ -4,6 +4,7 @@ mod chaos;
 mod cli;
 mod command;
 mod conformance;
+mod database;
 mod error;
 mod events;
 mod generate;

@@ -1,6 +1,7 @@
 //! `loadtest ingest`: how fast a whole catalog becomes readable, and what it costs.
 
 use crate::Error;
+use crate::database::Work;
 use crate::generate::{Catalog, entity_ref};
 use crate::installation::{Disk, Installation, Used};
 use crate::plot::{Delays, Plots};
@@ -33,7 +34,8 @@ impl Ingest {
     /// Ingests, measures, and checks that every entity can be read.
     pub async fn run(&self) -> Result<Report, Error> {
         let installation = self.site.open().await?;
-        let before = Before { used: installation.used(), disk: installation.disk() };
+        let work = work(&installation).await;
+        let before = Before { used: installation.used(), disk: installation.disk(), work };
         let own = usage::of_process(std::process::id());
         let delays = Delays::default();
         let import = import(&installation, &self.catalog, FLIGHTS, self.site.limit());
@@ -42,6 +44,7 @@ impl Ingest {
         self.speed(&mut report, &imported);
         self.draw(delays, &imported)?;
         self.cost(&mut report, &installation, &before);
+        self.work(&mut report, &installation, &before).await;
         if let (Some(before), Some(after)) = (own, usage::of_process(std::process::id())) {
             report.figure("cpu_seconds_loadtest", after.cpu_seconds - before.cpu_seconds, "s");
         }
@@ -49,6 +52,7 @@ impl Ingest {
         queue_delays(&mut report, &installation, None).await?;
         self.check_all(&mut report, &installation, &imported).await?;
         self.idle(&mut report, &installation).await;
+        self.vacuum(&mut report, &installation, &before).await;
         installation.stop().await?;
         Ok(report)
     }
@@ -88,14 +92,34 @@ impl Ingest {
         for used in &after {
             report.figure(format!("memory_mib_{}", used.name), used.usage.memory_bytes as f64 / MIB, "MiB");
         }
-        if let (Some(before), Some(after)) = (before.disk, installation.disk()) {
-            let database = after.database.saturating_sub(before.database) as f64;
-            let broker = after.broker.saturating_sub(before.broker) as f64;
+        if let (Some(grown), Some(after)) = (before.grown(installation), installation.disk()) {
+            let (database, broker) = (grown.database as f64, grown.broker as f64);
             report.figure("disk_bytes_per_entity", (database + broker) / entities, "B");
             report.figure("database_mib", database / MIB, "MiB");
             report.figure("database_log_mib", after.log as f64 / MIB, "MiB");
             report.figure("broker_mib", broker / MIB, "MiB");
             report.note("memory: the most that a process held at once; of postgres, what all its processes hold in the end. disk: without PostgreSQL's write-ahead log");
+        }
+    }
+
+    /// What the database did, of an installation of our own.
+    async fn work(&self, report: &mut Report, installation: &Installation, before: &Before) {
+        let (Some(before), Some(after)) = (before.work, work(installation).await) else { return };
+        let entities = self.catalog.entities.max(1) as f64;
+        if let (Some(before), Some(after)) = (before.statements, after.statements) {
+            report.figure("statements_per_entity", (after - before) / entities, "");
+        }
+        report.figure("commits_per_entity", (after.commits - before.commits) / entities, "");
+    }
+
+    /// The disk again, when the database has taken away what is dead in its tables: room that it uses again is not given back.
+    async fn vacuum(&self, report: &mut Report, installation: &Installation, before: &Before) {
+        let Some(database) = installation.database() else { return };
+        if database.vacuum().await
+            && let Some(grown) = before.grown(installation)
+        {
+            let bytes = (grown.database + grown.broker) as f64;
+            report.figure("disk_bytes_per_entity_vacuumed", bytes / self.catalog.entities.max(1) as f64, "B");
         }
     }
 
@@ -162,4 +186,21 @@ impl Ingest {
 struct Before {
     used: Vec<Used>,
     disk: Option<Disk>,
+    work: Option<Work>,
+}
+
+impl Before {
+    /// What has come to the disk since.
+    fn grown(&self, installation: &Installation) -> Option<Disk> {
+        let (before, after) = (self.disk?, installation.disk()?);
+        Some(Disk {
+            database: after.database.saturating_sub(before.database),
+            log: after.log.saturating_sub(before.log),
+            broker: after.broker.saturating_sub(before.broker),
+        })
+    }
+}
+
+async fn work(installation: &Installation) -> Option<Work> {
+    installation.database()?.work().await
 }

@@ -150,8 +150,14 @@ fn server_command(options: &Options, data: &Path, binaries: &PostgresBinaries, a
     set(&format!("shared_buffers={}MB", options.shared_buffers_mib));
     // Not one of these gives up durability: a checkpoint comes by time and not by every gigabyte of log, and a page that the log repeats whole is
     // compressed there.
-    for setting in ["max_wal_size=4GB", "checkpoint_timeout=15min", "wal_compression=on", "wal_buffers=16MB"] {
+    for setting in ["max_wal_size=4GB", "checkpoint_timeout=15min", "wal_buffers=16MB"] {
         set(setting);
+    }
+    // PostgreSQL's own method costs ten times what LZ4 does.
+    let lz4 = "wal_compression=lz4";
+    set(if !options.throw_away && takes(lz4, data, binaries, account) { lz4 } else { "wal_compression=on" });
+    if options.count_statements && has_library("pg_stat_statements", binaries) {
+        set("shared_preload_libraries=pg_stat_statements");
     }
     if options.throw_away {
         set("fsync=off");
@@ -159,6 +165,22 @@ fn server_command(options: &Options, data: &Path, binaries: &PostgresBinaries, a
         set("synchronous_commit=off");
     }
     command
+}
+
+/// Whether this PostgreSQL knows a setting's value: LZ4, for example, needs PostgreSQL 15 and one that was built with it.
+fn takes(setting: &str, data: &Path, binaries: &PostgresBinaries, account: Account) -> bool {
+    let mut command = account.command(&binaries.directory.join("postgres"));
+    let name = setting.split('=').next().unwrap_or(setting);
+    command.arg("-D").arg(data).args(["-c", setting, "-C", name]);
+    process::run(command, "", PREPARE_LIMIT).is_ok_and(|done| done.success)
+}
+
+/// Whether a library is beside this PostgreSQL, in one of the places where packages put them; it does not start with one that is not there.
+fn has_library(name: &str, binaries: &PostgresBinaries) -> bool {
+    // A link to the program says nothing of where the rest is.
+    let Ok(program) = fs::canonicalize(binaries.directory.join("postgres")) else { return false };
+    let Some(root) = program.parent().and_then(Path::parent) else { return false };
+    ["lib", "lib/postgresql"].iter().any(|place| root.join(place).join(name).with_extension("so").is_file())
 }
 
 /// The eighth line of postmaster.pid is the server's own word (`ready`); the first is its process.
@@ -201,4 +223,27 @@ fn write_password(data_dir: &Path) -> Result<PathBuf, Error> {
 fn last_lines(output: &str) -> String {
     let lines: Vec<&str> = output.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_setting_is_taken_only_with_a_value_that_it_has() {
+        let directory = tempfile::tempdir().unwrap();
+        // Who PostgreSQL runs as has to get here.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let cache = crate::cache_dir().unwrap();
+        let binaries = crate::locate_postgres(&cache, &mut |_| {}).unwrap();
+        let options = Options { throw_away: true, ..Options::new(directory.path(), &cache) };
+        let account = create(&options, directory.path(), &binaries).unwrap();
+        for (setting, expected) in
+            [("wal_compression=on", true), ("wal_compression=of-stone", false), ("no_such_setting=on", false)]
+        {
+            let data = directory.path().join("postgres");
+            assert_eq!(takes(setting, &data, &binaries, account), expected, "{setting}");
+        }
+    }
 }

@@ -30,12 +30,14 @@ pub struct Options {
     pub max_connections: u32,
     /// PostgreSQL's own cache, in MiB.
     pub shared_buffers_mib: u32,
+    /// PostgreSQL counts statements (`pg_stat_statements`), where it has the library.
+    pub count_statements: bool,
     /// For tests: nothing is synced to disk; a power cut costs the data.
     pub throw_away: bool,
 }
 
 impl Options {
-    /// Both servers, durable, with 200 connections; PostgreSQL's cache is a 32nd of the machine's memory, from 128 MiB to 1 GiB.
+    /// Both servers, durable, with 200 connections; PostgreSQL's cache is a 16th of the machine's memory, from 128 MiB to 2 GiB.
     pub fn new(data_dir: impl Into<PathBuf>, cache_dir: impl Into<PathBuf>) -> Options {
         Options {
             data_dir: data_dir.into(),
@@ -44,7 +46,8 @@ impl Options {
             nats: true,
             nats_config: NatsConfig::default(),
             max_connections: 200,
-            shared_buffers_mib: (memory_mib() / 32).clamp(128, 1024),
+            shared_buffers_mib: (memory_mib() / 16).clamp(128, 2048),
+            count_statements: false,
             throw_away: false,
         }
     }

@@ -137,9 +137,15 @@ fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
 }
 
 impl Stitcher {
-    /// Stitches what is free, in parts, and then what another stitcher held: mostly it has done that by then.
+    /// Stitches what is free, in parts, and then what another stitcher held: mostly it has done that by then. Of more than one part it is looked
+    /// first what is still to be stitched, so that each transaction, and each batch that is published, is of as many entities as it may be.
     async fn stitch_all(&self, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
-        let asked: Vec<(i64, i64)> = wanted.iter().map(|(id, asks)| (*id, newest(asks))).collect();
+        let mut asked: Vec<(i64, i64)> = wanted.iter().map(|(id, asks)| (*id, newest(asks))).collect();
+        if asked.len() > ENTITIES {
+            let due = self.store.unstitched(&asked).await.map_err(verdict)?;
+            self.metrics.stitched("duplicate", asked.len() - due.len());
+            asked = due;
+        }
         let mut left = Vec::new();
         for asked in asked.chunks(ENTITIES) {
             let stitching = self.store.stitch(asked).await.map_err(verdict)?;

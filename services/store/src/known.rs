@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Refs of one generation; there are two, and the older one is forgotten when the younger one is full.
-const GENERATION: usize = 20_000;
+/// Refs of one generation; there are two, and the older one is forgotten when the younger one is full: 12 MiB each at most, of ordinary refs.
+const GENERATION: usize = 100_000;
 
 /// What is known. A connection that is made anew may lead to a database that was restored, where numbers begin again; so with each, all is forgotten.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::connect::Store;
 use catalog::claims::Revision;
 use sqlx::{Postgres, Transaction};
+use std::collections::HashSet;
 
 /// In the place of a transaction that asks for an entity to be stitched: whatever was stitched before.
 pub const WHATEVER: i64 = i64::MAX;
@@ -120,6 +121,18 @@ impl Store {
     pub async fn stitch(&self, asked: &[(i64, i64)]) -> Result<Stitching, Error> {
         let transaction = self.pool.begin().await?;
         Stitching::lock(transaction, include_str!("sql/lock_stitch_states.sql"), asked).await
+    }
+
+    /// Those of a batch's entities that were not certainly stitched after the transaction that asks for each, in the same order; nothing is locked.
+    ///
+    /// # Errors
+    /// [`Error::Away`].
+    pub async fn unstitched(&self, asked: &[(i64, i64)]) -> Result<Vec<(i64, i64)>, Error> {
+        let (ids, transactions): (Vec<i64>, Vec<i64>) = asked.iter().copied().unzip();
+        let statement = sqlx::query_scalar(include_str!("sql/read_unstitched.sql"));
+        let due: Vec<i64> = statement.bind(ids).bind(transactions).fetch_all(&self.pool).await?;
+        let due: HashSet<i64> = due.into_iter().collect();
+        Ok(asked.iter().copied().filter(|(id, _)| due.contains(id)).collect())
     }
 
     /// Looks at stitch states without a lock, for who writes nothing.

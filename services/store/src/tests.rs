@@ -51,6 +51,7 @@ async fn hot_statements_go_by_their_index() {
         (include_str!("sql/read_claims.sql"), "array[1]::bigint[]", "claims_pkey"),
         (include_str!("sql/read_relations.sql"), "array[1]::bigint[]", "relations_originator"),
         (include_str!("sql/lock_stitch_states.sql"), "array[1]::bigint[], array[1]::bigint[]", "stitch_states_pkey"),
+        (include_str!("sql/read_unstitched.sql"), "array[1]::bigint[], array[1]::bigint[]", "stitch_states_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "entities_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "contents_pkey"),
         (include_str!("sql/read_entities.sql"), "array[1]::bigint[]", "claims_pkey on claims emits"),

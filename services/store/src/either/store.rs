@@ -163,6 +163,13 @@ impl Store {
         })
     }
 
+    pub async fn unstitched(&self, asked: &[(i64, i64)]) -> Result<Vec<(i64, i64)>, Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.unstitched(asked).await,
+            Truth::Twin(truth) => truth.unstitched(asked).await,
+        }
+    }
+
     pub async fn look_at_stitched(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
         Ok(match &self.truth {
             Truth::Postgres(truth) => Stitching::postgres(truth.look_at_stitched(entity_ids).await?),

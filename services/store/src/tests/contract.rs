@@ -181,6 +181,27 @@ fn a_stitch_state_is_skipped_while_another_holds_it() {
 }
 
 #[test]
+fn what_is_still_to_be_stitched_is_told_without_a_lock() {
+    on_both(async |place| {
+        let store = place.connect().await;
+        let ids = [merge_one(&store, "a:b/c", 1, claim()).await, merge_one(&store, "a:b/d", 2, claim()).await]
+            .map(|request| request.entity_ids[0]);
+        let asked = [(ids[0], 1), (ids[1], 1), (i64::MAX, WHATEVER)];
+        let stitching = store.stitch(&asked[..1]).await.unwrap();
+        assert_eq!(
+            store.unstitched(&asked).await.unwrap(),
+            asked[..2],
+            "what is held is told; what has no state is not"
+        );
+        let state = StateWrite { entity_id: ids[0], version: 1, sequence: 1, hash: None, pause_ms: 0 };
+        stitching.commit(&[state]).await.unwrap();
+        assert_eq!(store.unstitched(&asked).await.unwrap(), asked[1..2], "what was asked for before is done");
+        let anew = [(ids[0], WHATEVER)];
+        assert_eq!(store.unstitched(&anew).await.unwrap(), anew);
+    });
+}
+
+#[test]
 fn a_stitcher_waits_for_another_and_then_sees_what_it_did() {
     on_both(async |place| {
         let store = place.connect().await;

@@ -27,6 +27,11 @@ impl Store {
         Stitching::lock(self.begin().await?, Held::Skipped, asked).await
     }
 
+    pub async fn unstitched(&self, asked: &[(i64, i64)]) -> Result<Vec<(i64, i64)>, Error> {
+        let look = |view: View<'_>| asked.iter().copied().filter(|(id, asked)| view.is_wanted(*id, *asked)).collect();
+        self.begin().await?.run("stitching.unstitched", look).await
+    }
+
     pub async fn look_at_stitched(&self, entity_ids: &[i64]) -> Result<Stitching, Error> {
         let mut transaction = self.begin().await?;
         let mut ids = entity_ids.to_vec();

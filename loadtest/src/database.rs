@@ -1,0 +1,38 @@
+//! What PostgreSQL counts of an installation that was started here; asked with `psql`, where this machine has it.
+
+use tokio::process::Command;
+
+/// What was done in the database since it was made. A process's own commits are in it a second later at the latest while it works.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Work {
+    pub commits: f64,
+    /// None: it does not count them.
+    pub statements: Option<f64>,
+}
+
+/// A database and its superuser.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Database<'a>(pub &'a str);
+
+impl Database<'_> {
+    /// What was done until now; none: there is no `psql`.
+    pub async fn work(self) -> Option<Work> {
+        self.ask("create extension if not exists pg_stat_statements").await;
+        let commits = self.ask("select sum(xact_commit) from pg_stat_database").await?;
+        let statements = self.ask("select sum(calls) from pg_stat_statements").await;
+        Some(Work { commits: commits.parse().ok()?, statements: statements.and_then(|calls| calls.parse().ok()) })
+    }
+
+    /// Removes what is dead in its tables; says whether it did.
+    pub async fn vacuum(self) -> bool {
+        self.ask("vacuum").await.is_some()
+    }
+
+    /// What a statement gives, as text.
+    async fn ask(self, statement: &str) -> Option<String> {
+        let mut psql = Command::new("psql");
+        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", statement, self.0]);
+        let output = psql.kill_on_drop(true).output().await.ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+}
