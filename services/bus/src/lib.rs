@@ -42,7 +42,9 @@ pub use mirror::{ensure_mirror, last_entity};
 pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
-pub use status::{ConsumerStatus, StreamStatus, consumer_status, find_stream, stored_at, stream_status, unsettled};
+pub use status::{
+    ConsumerStatus, StreamStatus, consumer_status, find_stream, next_stored, stored_at, stream_status, unsettled,
+};
 pub use stop::{Stop, Stopper, stop};
 pub use streams::{Consumers, Limits, delete, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Lane, Outcome, Worker};

@@ -63,6 +63,15 @@ pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<
     Ok(message.map(|message| message.time.into()))
 }
 
+/// The first message of a stream from a sequence on, as its leader has it: its sequence, and when it was stored.
+///
+/// # Errors
+/// [`Error::Away`] when the broker does not answer.
+pub async fn next_stored(bus: &Bus, stream: &str, from: u64) -> Result<Option<(u64, SystemTime)>, Error> {
+    let message = bus.link.message(stream, Which::Next(from, ">")).await?;
+    Ok(message.map(|message| (message.sequence, message.time.into())))
+}
+
 /// Asks the broker's leader for a durable consumer.
 ///
 /// # Errors

@@ -78,7 +78,7 @@ struct Entity {
     claims: Claims,
     hashes: HashMap<String, String>,
     /// What was, for each source that an event of the batch touches.
-    before: HashMap<String, Option<Standing>>,
+    before: BTreeMap<String, Option<Standing>>,
     /// Sources whose content is another one now.
     rewritten: HashSet<String>,
     /// Events of the batch that are part of a claim now, by source and revision.
@@ -117,7 +117,7 @@ pub(crate) fn decide(
             row,
             claims,
             hashes: HashMap::new(),
-            before: HashMap::new(),
+            before: BTreeMap::new(),
             rewritten: HashSet::new(),
             inserted: HashMap::new(),
             reads: HashMap::new(),

@@ -58,6 +58,13 @@ pub(crate) struct Event {
     pub change: Change,
 }
 
+impl Event {
+    /// Whether what the events before it make decides what becomes of it.
+    pub fn is_expecting(&self) -> bool {
+        matches!(&self.change, Change::Upsert(Upsert { expected: Some(_), .. }))
+    }
+}
+
 pub(crate) enum Change {
     Upsert(Upsert),
     Delete,

@@ -52,9 +52,9 @@ use event::{Event, Loaded};
 use metrics::Metrics;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
-use store::{EntityRow, Merge, RelationRow, Request, Store, StreamPosition};
+use store::{EntityRow, Life, Merge, RelationRow, Request, Store, StreamPosition};
 
 /// Entities that one stitch request names at most.
 pub(crate) const ENTITIES_PER_REQUEST: usize = 500;
@@ -144,6 +144,8 @@ pub(crate) struct Processor {
     pub outbox_is_full: AtomicBool,
     /// The streams are being looked at: nothing is taken.
     pub is_attaching: AtomicBool,
+    /// How often the stitch stream had been lost when that was last looked at: what is published into it after that is in this one.
+    pub stitch_resets: AtomicI64,
     /// A message shows that the streams are not those that were looked at.
     pub look_again: tokio::sync::Notify,
     /// Some claim is due to be read.
@@ -233,6 +235,7 @@ impl Processor {
             config,
             outbox_is_full,
             is_attaching,
+            stitch_resets: AtomicI64::new(0),
             look_again,
             reads_are_due,
             removals_go_on,
@@ -273,8 +276,12 @@ impl Processor {
         let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
         let position = merge.read_position(&self.bus.names().events_stream()).await?;
         self.refuse_another_stream(&position, events).await?;
-        let claims = merge.read_claims(&ids).await?;
-        Ok(decide::decide(entities, claims, events, &position))
+        let (mut floor, claims) = merge.read_claims(&ids).await?;
+        if events.iter().any(|event| event.is_expecting()) {
+            // After the claims: the entities are locked, so what a snapshot that is not unswept now withdraws of them is among the claims.
+            floor.unswept = snapshots::first_unswept(self).await?;
+        }
+        Ok(decide::decide(entities, (floor, claims), events, &position))
     }
 
     /// An event that stands no later than the last one known, and was stored after it, is of a stream that went back and has grown
@@ -381,11 +388,14 @@ impl Processor {
     /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.
     async fn announce(&self, lane: &str, request: &Request) {
         let records = relay::records(&self.bus, lane, request);
+        let (stream, resets) = (self.bus.names().stitch_stream(), self.stitch_resets.load(Ordering::Relaxed));
         match bus::publish_all(&self.bus, &records).await {
             Ok(sequences) => {
                 let last =
                     if planted::is("outbox-dropped") { 0 } else { sequences.last().copied().unwrap_or_default() };
-                if let Err(error) = self.store.note_published(request.outbox, last).await {
+                if let Err(error) =
+                    self.store.note_published(request.outbox, last, Life { stream: &stream, resets }).await
+                {
                     tracing::debug!(%error, outbox = request.outbox, "a published outbox row is not noted; it will be published again");
                 }
             }

@@ -53,13 +53,16 @@ async fn sweep(processor: &Processor) -> Result<(), crate::Error> {
     if unpublished == 0 {
         return Ok(());
     }
+    let stream = processor.bus.names().stitch_stream();
+    let Some(position) = processor.store.stream_position(&stream).await? else { return Ok(()) };
+    processor.stitch_resets.store(position.resets, Ordering::Relaxed);
     for row in processor.store.unpublished().await? {
         let mut last = 0;
         // One by one: a repeated message is recognized by its id, where a repeated batch would be refused.
         for record in records(&processor.bus, &row.lane, &row.request) {
             last = bus::publish(&processor.bus, &record).await?.sequence;
         }
-        processor.store.note_published(row.request.outbox, last).await?;
+        processor.store.note_published(row.request.outbox, last, position.life(&stream)).await?;
     }
     Ok(())
 }

@@ -167,6 +167,13 @@ pub(crate) async fn turn(processor: &Processor) -> Result<Found, store::Error> {
     }
 }
 
+/// The lowest end of a snapshot that is complete and not swept yet; the highest revision there can be: there is none.
+pub(crate) async fn first_unswept(processor: &Processor) -> Result<Revision, store::Error> {
+    let open = processor.store.open_snapshots(SNAPSHOTS).await?;
+    let complete = open.iter().filter(|snapshot| snapshot.count.is_some_and(|count| snapshot.parts >= count));
+    Ok(complete.filter_map(|snapshot| snapshot.last).min().unwrap_or(Revision::MAX))
+}
+
 async fn judge(processor: &Processor, snapshot: &OpenSnapshot) -> Result<(), store::Error> {
     let config = &processor.config.snapshots;
     let is_settled = snapshot.settled || planted::is("sweep-early");

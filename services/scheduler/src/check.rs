@@ -5,7 +5,7 @@ use crate::task::Task;
 use bus::Bus;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 use store::{PublishedState, Store};
 use tokio::time::Instant;
@@ -55,7 +55,7 @@ pub(crate) struct Check {
     store: Store,
     mended: Counter<u64>,
     /// What differed at the last turn, as the truth was then, and since when.
-    suspects: HashMap<i64, (PublishedState, Instant)>,
+    suspects: BTreeMap<i64, (PublishedState, Instant)>,
 }
 
 impl Check {
@@ -64,7 +64,7 @@ impl Check {
             .u64_counter("callboard.entities.mended")
             .with_description("Entities whose newest message was not what the truth says")
             .build();
-        Check { bus: bus.clone(), store: store.clone(), mended, suspects: HashMap::new() }
+        Check { bus: bus.clone(), store: store.clone(), mended, suspects: BTreeMap::new() }
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Error;
 use crate::task::Task;
 use bus::{Bus, Lanes, StreamStatus, settled_through, strays_through, stream_status};
 use std::time::{SystemTime, UNIX_EPOCH};
-use store::{SeenStream, Store};
+use store::{SeenStream, Store, StreamPosition};
 
 pub(crate) struct Floor {
     pub(crate) bus: Bus,
@@ -53,51 +53,62 @@ impl Floor {
     /// An outbox row goes when the stitchers have acknowledged what it asked for.
     async fn clear_outbox(&mut self) -> Result<(), Error> {
         let lanes = Lanes::stitch(self.bus.names());
-        let status = stream_status(&self.bus, &lanes.stream).await?;
-        if status.last_sequence == self.stitch_settled {
+        if stream_status(&self.bus, &lanes.stream).await?.last_sequence == self.stitch_settled {
             return Ok(());
         }
-        self.refuse_another(&lanes.stream, &status).await?;
-        self.stitch_settled = settled_through(&self.bus, &lanes).await?;
-        self.store.note_stream(&lanes.stream, &seen(&status)).await?;
-        self.store.delete_published(self.stitch_settled).await?;
+        let Some((settled, position, _)) = self.settled(&lanes).await? else { return Ok(()) };
+        self.stitch_settled = settled;
+        self.store.delete_published(settled, position.life(&lanes.stream)).await?;
         Ok(())
     }
 
     /// What no consumer takes is a dead letter before the floor passes it.
     pub(crate) async fn raise_floor(&mut self) -> Result<(), Error> {
         let lanes = Lanes::events(self.bus.names());
-        let status = stream_status(&self.bus, &lanes.stream).await?;
-        if status.last_sequence == self.events_settled {
+        if stream_status(&self.bus, &lanes.stream).await?.last_sequence == self.events_settled {
             return Ok(());
         }
-        self.refuse_another(&lanes.stream, &status).await?;
-        let settled = settled_through(&self.bus, &lanes).await?;
+        let Some((settled, position, status)) = self.settled(&lanes).await? else { return Ok(()) };
         let known = if self.events_settled <= settled { self.events_settled } else { 0 };
         strays_through(&self.bus, known.max(status.first_sequence.saturating_sub(1)), settled).await?;
-        if let Some(revision) = self.revision(&lanes.stream, settled).await? {
-            self.store.raise_floor(revision).await?;
-        }
-        self.store.note_stream(&lanes.stream, &seen(&status)).await?;
+        let revision = self.revision_behind(&lanes.stream, &position, (settled, status.last_sequence)).await?;
+        self.store.settle(revision, position.life(&lanes.stream)).await?;
         self.events_settled = settled;
         Ok(())
     }
 
-    /// The revision of a sequence of the event stream; none: it cannot be told which offset it has, and a later one will do.
-    async fn revision(&self, stream: &str, sequence: u64) -> Result<Option<i64>, Error> {
-        let Some(position) = self.store.stream_position(stream).await? else { return Ok(None) };
-        if position.offset_since == 0 {
-            return Ok(Some(position.revision(sequence, i64::MAX)));
-        }
-        let number = i64::try_from(sequence).unwrap_or(i64::MAX);
-        Ok(bus::stored_at(&self.bus, stream, number)
-            .await?
-            .map(|stored| position.revision(sequence, nanoseconds(stored))))
+    /// Up to which sequence a stream is settled, with what is known of the stream and how it was found; none: nothing is known of it.
+    /// It is compared afterwards, so that all of it is of the stream that is known; and noted, so that one that comes after it begins above.
+    async fn settled(&self, lanes: &Lanes) -> Result<Option<(u64, StreamPosition, StreamStatus)>, Error> {
+        let Some(position) = self.store.stream_position(&lanes.stream).await? else { return Ok(None) };
+        let settled = settled_through(&self.bus, lanes).await?;
+        let status = stream_status(&self.bus, &lanes.stream).await?;
+        self.refuse_another(&lanes.stream, &position, &status).await?;
+        self.store.note_stream(&lanes.stream, &seen(&status)).await?;
+        Ok(Some((settled.min(status.last_sequence), position, status)))
+    }
+
+    /// The highest revision below that of the first message behind a sequence: of a stream that went back, that one has a later offset than the last before it.
+    async fn revision_behind(
+        &self,
+        stream: &str,
+        position: &StreamPosition,
+        (settled, last): (u64, u64),
+    ) -> Result<i64, Error> {
+        let next = match settled < last && position.offset_since > 0 {
+            true => bus::next_stored(&self.bus, stream, settled + 1).await?,
+            false => None,
+        };
+        let (sequence, stored) = match next {
+            Some((sequence, stored)) if sequence <= last => (sequence, nanoseconds(stored)),
+            // What is still to come has the newest offset.
+            _ => (settled + 1, i64::MAX),
+        };
+        Ok(position.revision(sequence, stored) - 1)
     }
 
     /// A stream that is not the one that is known is looked at by a processor first; until then nothing of it counts.
-    async fn refuse_another(&self, stream: &str, status: &StreamStatus) -> Result<(), Error> {
-        let Some(known) = self.store.stream_position(stream).await? else { return Ok(()) };
+    async fn refuse_another(&self, stream: &str, known: &StreamPosition, status: &StreamStatus) -> Result<(), Error> {
         let found = seen(status);
         let went_back = known.created != found.created || found.last_sequence < known.last_sequence;
         let stored = match went_back {
@@ -120,7 +131,9 @@ impl Floor {
             return Ok(());
         }
         let stream = self.bus.names().entities_stream();
-        self.refuse_another(&stream, &stream_status(&self.bus, &stream).await?).await?;
+        if let Some(known) = self.store.stream_position(&stream).await? {
+            self.refuse_another(&stream, &known, &stream_status(&self.bus, &stream).await?).await?;
+        }
         let Some((_, before)) = self.watermark else { return self.open().await };
         // Read after the stream was looked at: so it is true of that one. If it is replaced meanwhile, the broker refuses the message.
         self.announce(self.store.watermark().await?, before).await?;

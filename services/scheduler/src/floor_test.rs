@@ -97,3 +97,26 @@ async fn a_watermark_never_gets_into_a_stream_of_which_it_is_not_true() {
     }
     assert_eq!(bus::newest_watermark(&floor.bus).await.expect("the broker answers"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_floor_stands_right_below_an_event_of_a_stream_that_went_back() {
+    let mut floor = floor("behind").await;
+    let stream = floor.bus.names().events_stream();
+    stray(&floor, 2).await;
+    floor.raise_floor().await.expect("the servers answer");
+    assert_eq!(floor.store.floor().await.expect("the database answers"), 2);
+    let status = stream_status(&floor.bus, &stream).await.expect("the stream stands");
+    let longer = SeenStream { last_sequence: 10, ..seen(&status) };
+    floor.store.note_stream(&stream, &longer).await.expect("the database answers");
+    let known = floor.store.stream_position(&stream).await.expect("the database answers").expect("it was noted");
+    let noted = floor.store.reset_stream(&stream, &known, &seen(&status), Remedy::None).await;
+    assert!(noted.expect("the database answers"), "nobody else has noted it");
+    let record = Record::new(floor.bus.names().event("p", "upsert"), "{}");
+    bus::publish(&floor.bus, &record).await.expect("the broker answers");
+    floor.raise_floor().await.expect("the servers answer");
+    assert_eq!(
+        floor.store.floor().await.expect("the database answers"),
+        12,
+        "the event has revision 13, and nobody has taken it"
+    );
+}

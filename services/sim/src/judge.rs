@@ -91,13 +91,16 @@ pub(crate) async fn judge(site: &Site, bus: &Bus, store: &Store) -> Vec<String> 
         .filter(|row| row.state == "done")
         .map(|row| (row.provider.clone(), row.snapshot.clone()))
         .collect();
-    let expected = evaluate(names, &events, &refused, &done);
+    let expected = evaluate(names, (&events, since), &refused, &done);
     violations.extend(expected.violations.iter().take(TOLD).cloned());
     violations.extend(snapshots_differ(&expected, &snapshots));
     violations.extend(letters_differ(&expected, &letters, &refused));
     violations.extend(versions(names, &history));
     let stream = newest(names, &site.broker.messages(&names.entities_stream()));
     violations.extend(compare(&expected.catalog, &stream, since > 0));
+    if !events.is_empty() {
+        violations.extend(promise_broken(site, names, &history, &expected.catalog));
+    }
     violations.extend(compare_truth(store, &stream).await);
     violations.extend(compare_reader(site, &stream));
     if site.is_missed() && store.gaps(10).await.is_ok_and(|gaps| gaps.is_empty()) {
@@ -155,10 +158,7 @@ fn versions(names: &Names, history: &[Kept]) -> Vec<String> {
     let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
     let mut violations = Vec::new();
     for kept in history.iter().filter(|kept| *kept.stream == *names.entities_stream()) {
-        let Some(version) = kept.headers.get(header::VERSION).and_then(|version| version.as_str().parse::<i64>().ok())
-        else {
-            continue;
-        };
+        let Some(version) = version(kept) else { continue };
         if let Some(known) = newest.insert(&kept.subject, version).filter(|known| *known >= version) {
             violations.push(format!("I4: {} was published in version {version} after {known}", kept.subject));
         }
@@ -178,7 +178,7 @@ fn newest(names: &Names, messages: &[Kept]) -> BTreeMap<String, Newest> {
     let text = |kept: &Kept, name: &str| kept.headers.get(name).map(|value| value.as_str().to_owned());
     let entities = messages.iter().filter_map(|kept| {
         let newest = Newest {
-            version: text(kept, header::VERSION)?.parse().ok()?,
+            version: version(kept)?,
             hash: text(kept, header::HASH),
             body: serde_json::from_slice(&kept.payload).ok(),
         };
@@ -211,6 +211,25 @@ fn compare(expected: &Catalog, stream: &BTreeMap<String, Newest>, without_uid: b
         }
     });
     differs.take(TOLD).collect()
+}
+
+/// What a reader showed when the watermark had passed the newest event was the catalog already.
+fn promise_broken(site: &Site, names: &Names, history: &[Kept], expected: &Catalog) -> Vec<String> {
+    let Some(shown) = site.promised() else {
+        return vec!["at rest the watermark has not reached the newest event".to_owned()];
+    };
+    let entities = history.iter().filter(|kept| *kept.stream == *names.entities_stream());
+    let of = |kept: &&Kept| Some((names.parse_entity(&kept.subject)?, version(kept)?));
+    let shown: Vec<Kept> = entities
+        .filter(|kept| of(kept).is_some_and(|(of, version)| shown.get(&of) == Some(&version)))
+        .cloned()
+        .collect();
+    let differs = compare(expected, &newest(names, &shown), site.lost_at() > 0).into_iter();
+    differs.map(|what| format!("when the watermark had passed everything: {what}")).collect()
+}
+
+fn version(kept: &Kept) -> Option<i64> {
+    kept.headers.get(header::VERSION)?.as_str().parse().ok()
 }
 
 async fn compare_truth(store: &Store, stream: &BTreeMap<String, Newest>) -> Vec<String> {

@@ -61,22 +61,24 @@ struct Entity {
 
 struct Run<'a> {
     names: &'a Names,
+    /// Before the first of the events there were others, which the broker forgot.
+    is_late: bool,
     entities: BTreeMap<String, Entity>,
     expected: Expected,
 }
 
-/// One sequential run. `refused` are the events, by when they were stored, whose expected revision was refused: whether it had to be is looked at.
+/// One sequential run of the events since the broker forgot (in nanoseconds since 1970; 0: never). `refused` are the events, by when they were stored, whose expected revision was refused: whether it had to be is looked at.
 pub(crate) fn evaluate(
     names: &Names,
-    events: &[Event<'_>],
+    (events, since): (&[Event<'_>], i64),
     refused: &BTreeSet<i64>,
     swept: &BTreeSet<(String, String)>,
 ) -> Expected {
-    let mut run = Run { names, entities: BTreeMap::new(), expected: Expected::default() };
+    let mut run = Run { names, is_late: since > 0, entities: BTreeMap::new(), expected: Expected::default() };
     for event in events {
         run.take(event, refused);
+        run.sweep(event, swept);
     }
-    run.sweep(swept);
     let Run { entities, mut expected, .. } = run;
     expected.catalog = show(names.installation(), &entities);
     expected
@@ -130,7 +132,8 @@ impl Run<'_> {
             // The revision of what is shown may be below that of the claim, where the newest event changed nothing.
             let may_be = found.map_or(expected == 0, |found| (1..=found).contains(&expected));
             let has_to_be = found == Some(expected) || (found.is_none() && expected == 0);
-            if (is_refused && has_to_be) || (!is_refused && !may_be) {
+            // What was claimed before the broker forgot stands until it is withdrawn, and the oracle does not know it.
+            if !self.is_late && ((is_refused && has_to_be) || (!is_refused && !may_be)) {
                 let became = if is_refused { "refused" } else { "applied" };
                 self.expected.violations.push(format!(
                     "I3: event {revision} on {entity_ref} expects revision {expected} and was {became}; the events before it make {found:?}"
@@ -165,14 +168,12 @@ impl Run<'_> {
         self.expected.poison.insert(event.kept.stored, event.kept.subject.clone());
     }
 
-    fn sweep(&mut self, swept: &BTreeSet<(String, String)>) {
-        let snapshots: Vec<_> = self
-            .expected
-            .snapshots
-            .iter()
-            .filter(|(named, seen)| seen.is_complete() && swept.contains(*named))
-            .collect();
-        for ((provider, _), seen) in snapshots {
+    /// What a snapshot of the event's provider has left out is withdrawn as soon as it is complete.
+    fn sweep(&mut self, event: &Event<'_>, swept: &BTreeSet<(String, String)>) {
+        let complete = self.expected.snapshots.iter().filter(|((provider, _), seen)| {
+            *provider == event.provider && seen.last == event.revision && seen.is_complete()
+        });
+        for ((provider, _), seen) in complete.filter(|(named, _)| swept.contains(*named)) {
             for entity in self.entities.values_mut() {
                 entity.claims.sweep(&format!("provider:{provider}"), seen.begun, seen.last);
             }

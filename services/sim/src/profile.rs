@@ -106,7 +106,7 @@ impl Profile {
         let snapshots = !forgets && random.percent(40);
         let workload = Workload {
             snapshots,
-            expected: !snapshots && random.percent(25),
+            expected: random.percent(25),
             removals: random.percent(35),
             poison: random.percent(40),
             keys: *random.one_of(&[0, 20, 40, 80]),

@@ -10,9 +10,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// How long everything may take to come to rest after the storm.
-const REST_LIMIT: Duration = Duration::from_secs(400);
+const REST_LIMIT: Duration = Duration::from_secs(1200);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether the watermark has reached the newest event.
+const PROMISE_LOOK: Duration = Duration::from_millis(20);
 
 /// What became of a seed.
 #[derive(Clone, Debug)]
@@ -62,6 +65,7 @@ async fn simulate(seed: u64, with_trace: bool) -> Outcome {
     let began = Instant::now();
     let trace = Arc::new(Trace::new(with_trace));
     let site = Site::new(seed, &trace);
+    trace.note(format_args!("{:?}", site.profile));
     let broker = site.broker.clone();
     tokio::spawn(async move { broker.run().await });
     let mut storm = Storm::begin(&site);
@@ -79,6 +83,7 @@ async fn simulate(seed: u64, with_trace: bool) -> Outcome {
     }
     let store = site.truth();
     let bus = site.bus();
+    tokio::spawn(promised(site.clone()));
     let rested = rest(&site, &bus, &store).await;
     storm.look_for_dead().await;
     let mut violations = site.violations();
@@ -127,6 +132,25 @@ async fn floor_rises(site: Arc<Site>) {
             site.violated(format!("the floor fell from {known} to {floor}"));
         }
         known = floor;
+    }
+}
+
+/// Keeps what a reader showed when it was first told by the watermark that the newest event is in it.
+async fn promised(site: Arc<Site>) {
+    let store = site.truth();
+    let events = site.bus().names().events_stream();
+    let Some(last) = site.broker.history().into_iter().rfind(|kept| *kept.stream == *events) else { return };
+    loop {
+        tokio::time::sleep(PROMISE_LOOK).await;
+        let Ok(Some(position)) = store.stream_position(&events).await else { continue };
+        let Some(reader) = site.newest_reader() else { continue };
+        if reader.watermark().is_some_and(|watermark| watermark >= position.revision(last.sequence, last.stored)) {
+            let shown = |entity_ref: String| {
+                let version = reader.memory().by_ref(&entity_ref)?.version();
+                Some((entity_ref, version))
+            };
+            return site.promise(site.all_names().into_iter().filter_map(shown).collect());
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use bus::twin::{Line, Snapshot, Twin};
 use bus::{Bus, Limits, Stop, Stopper};
 use processor::{Parts, Pipeline};
 use reader::State;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -60,6 +60,7 @@ pub(crate) struct Site {
     names: Mutex<BTreeSet<String>>,
     readers: Mutex<Vec<State>>,
     violations: Mutex<Vec<String>>,
+    promised: Mutex<Option<BTreeMap<String, i64>>>,
     hosts: AtomicU64,
     pipeline: Arc<Pipeline>,
 }
@@ -89,6 +90,7 @@ impl Site {
             names: Mutex::default(),
             readers: Mutex::default(),
             violations: Mutex::default(),
+            promised: Mutex::default(),
             hosts: AtomicU64::new(0),
             pipeline: Arc::new(Pipeline::new(parts, &bus).expect("the built-in processors have names of their own")),
         })
@@ -243,6 +245,16 @@ impl Site {
     /// The reader that came up last.
     pub fn newest_reader(&self) -> Option<State> {
         lock(&self.readers).last().cloned()
+    }
+
+    /// What a reader shows, by ref with the version, when it knows that the newest event is in it.
+    pub fn promise(&self, shown: BTreeMap<String, i64>) {
+        self.trace.note(format_args!("everything is promised"));
+        *lock(&self.promised) = Some(shown);
+    }
+
+    pub fn promised(&self) -> Option<BTreeMap<String, i64>> {
+        lock(&self.promised).clone()
     }
 
     pub fn violated(&self, what: String) {

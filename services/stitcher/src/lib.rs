@@ -15,7 +15,7 @@ use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Request, Snapshot, Stitching, Store};
+use store::{Request, Snapshot, StateWrite, StitchState, Stitching, Store};
 use tokio::time::Instant;
 
 /// Entities stitched in one transaction: as many as an atomic batch holds.
@@ -46,7 +46,13 @@ impl Default for Config {
 
 /// Works until the stop signal, and then finishes what is in hand. Waits for the streams, which a processor makes.
 pub async fn run(bus: Bus, store: Store, config: Config, stop: Stop) {
-    let stitcher = Arc::new(Stitcher { bus: bus.clone(), store, metrics: Metrics::new(), hold: Mutex::default() });
+    let stitcher = Arc::new(Stitcher {
+        bus: bus.clone(),
+        store,
+        metrics: Metrics::new(),
+        hold: Mutex::default(),
+        unwritten: Mutex::default(),
+    });
     let lane = |name, durable| Lane {
         name,
         stream: bus.names().stitch_stream(),
@@ -63,6 +69,8 @@ struct Stitcher {
     store: Store,
     metrics: Metrics,
     hold: Mutex<Hold>,
+    /// Entities that this stitcher may have published without having written it.
+    unwritten: Mutex<BTreeSet<i64>>,
 }
 
 /// Whether bulk requests wait, and since when.
@@ -72,8 +80,17 @@ struct Hold {
     checked: Option<(Instant, bool)>,
 }
 
-/// Which entities a batch asks for, each with the transactions that made it necessary; 0: stitch it whatever was stitched before.
-type Wanted = BTreeMap<i64, BTreeSet<i64>>;
+/// Which entities a batch asks for.
+type Wanted = BTreeMap<i64, Ask>;
+
+/// Why an entity is to be stitched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Ask {
+    /// The transactions that made it necessary; 0: stitch it whatever was stitched before.
+    transactions: BTreeSet<i64>,
+    /// Somebody may have published it for this request, and then died before that was written.
+    is_again: bool,
+}
 
 /// What could not be done now.
 #[derive(Default)]
@@ -96,7 +113,8 @@ impl bus::Handler for Stitcher {
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let requests: Vec<Result<Request, String>> = items.iter().map(load).collect();
         self.metrics.taken(lane.name, requests.iter().flatten());
-        let wanted = merge(requests.iter().flatten());
+        let asking = items.iter().zip(&requests);
+        let wanted = merge(asking.filter_map(|(item, request)| Some((item.deliveries > 1, request.as_ref().ok()?))));
         let mut rest = Rest::default();
         self.stitch_all(&wanted, &mut rest).await?;
         Ok(requests.into_iter().map(|request| outcome(request, &rest)).collect())
@@ -107,19 +125,35 @@ fn load(item: &Item) -> Result<Request, String> {
     serde_json::from_slice(item.payload()).map_err(|error| format!("no stitch request: {error}"))
 }
 
-fn merge<'a>(requests: impl Iterator<Item = &'a Request>) -> Wanted {
+/// What requests ask for, each with whether it came before.
+fn merge<'a>(requests: impl Iterator<Item = (bool, &'a Request)>) -> Wanted {
     let mut wanted = Wanted::new();
-    for request in requests {
+    for (came_before, request) in requests {
         for id in &request.entity_ids {
-            wanted.entry(*id).or_default().insert(request.transaction);
+            let ask = wanted.entry(*id).or_default();
+            ask.transactions.insert(request.transaction);
+            ask.is_again |= came_before || request.transaction == 0;
         }
     }
     wanted
 }
 
-/// The newest of the transactions that ask for an entity.
-fn newest(asks: &BTreeSet<i64>) -> i64 {
-    if asks.contains(&0) { store::WHATEVER } else { asks.last().copied().unwrap_or(store::WHATEVER) }
+impl Ask {
+    /// The newest of the transactions that ask for the entity.
+    fn newest(&self) -> i64 {
+        let asks = &self.transactions;
+        let is_any = self.is_again || asks.contains(&0);
+        if is_any { store::WHATEVER } else { asks.last().copied().unwrap_or(store::WHATEVER) }
+    }
+
+    /// Whether all that asks for it is in what was stitched.
+    fn is_done(&self, seen: &Snapshot) -> bool {
+        self.transactions.iter().all(|asks| *asks != 0 && seen.shows(*asks))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
@@ -140,7 +174,11 @@ impl Stitcher {
     /// Stitches what is free, in parts, and then what another stitcher held: mostly it has done that by then. Of more than one part it is looked
     /// first what is still to be stitched, so that each transaction, and each batch that is published, is of as many entities as it may be.
     async fn stitch_all(&self, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
-        let mut asked: Vec<(i64, i64)> = wanted.iter().map(|(id, asks)| (*id, newest(asks))).collect();
+        let mut asked: Vec<(i64, i64)> = {
+            let unwritten = lock(&self.unwritten);
+            let newest = |(id, ask): (&i64, &Ask)| if unwritten.contains(id) { store::WHATEVER } else { ask.newest() };
+            wanted.iter().map(|ask| (*ask.0, newest(ask))).collect()
+        };
         if asked.len() > ENTITIES {
             let due = self.store.unstitched(&asked).await.map_err(verdict)?;
             self.metrics.stitched("duplicate", asked.len() - due.len());
@@ -171,12 +209,13 @@ impl Stitcher {
         let started = Instant::now();
         let mut due = std::mem::take(&mut stitching.states);
         let asked = due.len();
-        due.retain(|state| {
-            let is_done = |seen: &Snapshot| wanted[&state.entity_id].iter().all(|asks| *asks != 0 && seen.shows(*asks));
-            !state.seen.as_ref().is_some_and(is_done)
-        });
+        let unwritten = lock(&self.unwritten).clone();
+        let is_done =
+            |state: &StitchState| state.seen.as_ref().is_some_and(|seen| wanted[&state.entity_id].is_done(seen));
+        let is_doubtful = |id: &i64| wanted[id].is_again || unwritten.contains(id);
+        due.retain(|state| is_doubtful(&state.entity_id) || !is_done(state));
         self.metrics.stitched("duplicate", asked - due.len());
-        due.retain(|state| match state.wait_ms {
+        due.retain(|state| match state.wait_ms.filter(|_| !is_done(state)) {
             Some(wait) => {
                 rest.too_soon.insert(state.entity_id, wait);
                 false
@@ -186,11 +225,36 @@ impl Stitcher {
         if due.is_empty() {
             return Ok(());
         }
-        let built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
-        let written = publish::publish(&self.bus, &mut stitching, built, &self.metrics).await?;
-        stitching.commit(&written).await.map_err(verdict)?;
+        let mut built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
+        let left = publish::left_by_others(&self.bus, &built, |id| wanted[id].is_again).await?;
+        for one in built
+            .iter_mut()
+            .filter(|one| unwritten.contains(&one.state.entity_id) || left.contains(&one.state.entity_id))
+        {
+            // Whatever is there, it is published: that shuts out what may still be on its way.
+            one.state.hash = Some(String::new());
+        }
+        let (changes, unchanged) = publish::sort(built, &self.metrics);
+        let published: BTreeSet<i64> = changes.iter().map(publish::Change::entity_id).collect();
+        match self.publish_and_commit(stitching, changes, unchanged).await {
+            Ok(()) => lock(&self.unwritten).retain(|id| !published.contains(id)),
+            Err(failure) => {
+                lock(&self.unwritten).extend(published);
+                return Err(failure);
+            }
+        }
         self.metrics.batch(started);
         Ok(())
+    }
+
+    async fn publish_and_commit(
+        &self,
+        mut stitching: Stitching,
+        changes: Vec<publish::Change>,
+        unchanged: Vec<StateWrite>,
+    ) -> Result<(), Failure> {
+        let written = publish::publish(&self.bus, &mut stitching, changes, unchanged, &self.metrics).await?;
+        stitching.commit(&written).await.map_err(verdict)
     }
 
     /// While bulk events are pending, bulk requests wait, for some seconds at most; then they are taken for a while.
@@ -242,7 +306,11 @@ mod tests {
     #[test]
     fn requests_merge() {
         let requests = [request(5, &[1, 2]), request(7, &[2, 3]), request(0, &[3]), request(6, &[2])];
-        assert_eq!(merge(requests.iter()), Wanted::from([(1, [5].into()), (2, [5, 6, 7].into()), (3, [0, 7].into())]));
+        let wanted = merge(requests.iter().map(|request| (request.transaction == 7, request)));
+        let ask =
+            |transactions: &[i64], is_again| Ask { transactions: transactions.iter().copied().collect(), is_again };
+        assert_eq!(wanted, Wanted::from([(1, ask(&[5], false)), (2, ask(&[5, 6, 7], true)), (3, ask(&[0, 7], true))]));
+        assert_eq!([1, 2, 3].map(|id| wanted[&id].newest()), [5, store::WHATEVER, store::WHATEVER]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::verdict;
 use bus::{Bus, Error, Failure, NewestEntity, Record, entity_record, header, newest_entity, unprocessed_record};
 use catalog::planted;
 use futures::StreamExt;
+use std::collections::HashSet;
 use std::time::Duration;
 use store::{StateWrite, Stitching};
 
@@ -20,7 +21,7 @@ const TRIES: usize = 4;
 const LOOKUPS: usize = 64;
 
 /// A message to be published, and the state that it leads to.
-struct Change {
+pub(crate) struct Change {
     entity_ref: String,
     revision: i64,
     form: Form,
@@ -29,6 +30,10 @@ struct Change {
 }
 
 impl Change {
+    pub fn entity_id(&self) -> i64 {
+        self.state.entity_id
+    }
+
     fn record(&self, bus: &Bus) -> Record {
         let (entity_ref, version, revision) = (&self.entity_ref, self.state.version, self.revision);
         let record = match &self.form {
@@ -49,14 +54,14 @@ impl Change {
     }
 }
 
-/// Publishes the entities that changed; gives the states to be written.
+/// Publishes the entities that changed; gives the states to be written, those of the others with them.
 pub(crate) async fn publish(
     bus: &Bus,
     stitching: &mut Stitching,
-    built: Vec<Built>,
+    mut changes: Vec<Change>,
+    mut written: Vec<StateWrite>,
     metrics: &Metrics,
 ) -> Result<Vec<StateWrite>, Failure> {
-    let (mut changes, mut written) = sort(built, metrics);
     if changes.is_empty() {
         return Ok(written);
     }
@@ -80,8 +85,25 @@ pub(crate) async fn publish(
     Ok(written)
 }
 
+/// Entities of which the stream has another message than their locked states know: whoever published it did not live to write that.
+pub(crate) async fn left_by_others(
+    bus: &Bus,
+    built: &[Built],
+    is_asked: impl Fn(&i64) -> bool,
+) -> Result<HashSet<i64>, Failure> {
+    let asked = built.iter().filter(|one| is_asked(&one.state.entity_id));
+    let lookups = asked.map(|one| async {
+        let newest = newest_entity(bus, &one.entity_ref).await?;
+        let is_other = newest.is_some_and(|newest| newest.sequence != one.state.sequence);
+        Ok(is_other.then_some(one.state.entity_id))
+    });
+    let looked: Vec<_> = futures::stream::iter(lookups.collect::<Vec<_>>()).buffered(LOOKUPS).collect().await;
+    let left: Result<HashSet<Option<i64>>, Error> = looked.into_iter().collect();
+    Ok(left.map_err(|error| Failure::Away(error.to_string()))?.into_iter().flatten().collect())
+}
+
 /// What is to be published, and the states of what is not.
-fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) {
+pub(crate) fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) {
     let (mut changes, mut written) = (Vec::new(), Vec::new());
     let (mut unchanged, mut failed) = (0, 0);
     for Built { entity_ref, revision, state, result, pause_ms } in built {

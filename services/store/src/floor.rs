@@ -1,7 +1,7 @@
 //! How far everything is: the floor, the watermark, and what may be forgotten.
 
-use crate::Error;
 use crate::connect::Store;
+use crate::{Error, Life};
 use catalog::claims::Revision;
 use catalog::planted;
 
@@ -11,7 +11,14 @@ impl Store {
         Ok(sqlx::query_scalar(include_str!("sql/read_floor.sql")).fetch_one(&self.pool).await?)
     }
 
-    /// Records the floor; it is never lowered.
+    /// Records how far the event stream is settled; the floor is never lowered. Without effect if the stream was lost since.
+    pub async fn settle(&self, revision: Revision, life: Life<'_>) -> Result<(), Error> {
+        let statement = sqlx::query(include_str!("sql/settle.sql")).bind(revision);
+        statement.bind(life.stream).bind(life.resets).execute(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Raises the floor; it is never lowered.
     pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
         sqlx::query(include_str!("sql/raise_floor.sql")).bind(revision).execute(&self.pool).await?;
         Ok(())

@@ -36,6 +36,8 @@ pub struct Floor {
     pub revision: Revision,
     /// Up to where nothing can be withdrawn any more by a snapshot that is still to be swept.
     pub held: Revision,
+    /// The lowest end of a complete snapshot that is still to be swept, as far as that was asked; else the highest revision there can be.
+    pub unswept: Revision,
 }
 
 /// A claim as it was read.
@@ -238,7 +240,7 @@ impl Merge {
         }
         let statement = sqlx::query_as(include_str!("sql/read_floor.sql"));
         let (revision, held): (Revision, Revision) = statement.fetch_one(self.connection()).await?;
-        Ok(Floor { revision, held })
+        Ok(Floor { revision, held, unswept: Revision::MAX })
     }
 
     /// The floor, and all claims on the locked entities.

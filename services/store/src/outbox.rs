@@ -1,7 +1,7 @@
 //! What committed batches ask to be stitched, until the stitchers have acknowledged it.
 
-use crate::Error;
 use crate::connect::Store;
+use crate::{Error, Life};
 use serde::{Deserialize, Serialize};
 
 /// One ask for stitching: the body of a stitch request.
@@ -29,11 +29,11 @@ pub struct OutboxRow {
 }
 
 impl Store {
-    /// Notes the sequence under which a row's last request stands in the stitch stream.
-    pub async fn note_published(&self, outbox: i64, sequence: u64) -> Result<(), Error> {
+    /// Notes the sequence under which a row's last request stands in the stitch stream; without effect if that was lost since.
+    pub async fn note_published(&self, outbox: i64, sequence: u64, life: Life<'_>) -> Result<(), Error> {
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
         let statement = sqlx::query(include_str!("sql/note_published.sql")).bind(outbox).bind(sequence);
-        statement.execute(&self.pool).await?;
+        statement.bind(life.stream).bind(life.resets).execute(&self.pool).await?;
         Ok(())
     }
 
@@ -48,11 +48,14 @@ impl Store {
         Ok(rows.into_iter().map(row).collect())
     }
 
-    /// Drops rows whose requests are acknowledged up to this sequence of the stitch stream; gives how many.
-    pub async fn delete_published(&self, sequence: u64) -> Result<u64, Error> {
+    /// Drops rows whose requests are acknowledged up to this sequence of the stitch stream; gives how many: none,
+    /// if that was lost since.
+    pub async fn delete_published(&self, sequence: u64, life: Life<'_>) -> Result<u64, Error> {
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
         Ok(sqlx::query(include_str!("sql/delete_published.sql"))
             .bind(sequence)
+            .bind(life.stream)
+            .bind(life.resets)
             .execute(&self.pool)
             .await?
             .rows_affected())

@@ -16,6 +16,15 @@ pub struct SeenStream {
     pub last_stored: i64,
 }
 
+/// A stream from one loss to the next: its sequences mean nothing after that.
+#[derive(Clone, Copy, Debug)]
+pub struct Life<'a> {
+    /// The stream's name.
+    pub stream: &'a str,
+    /// How often it had been found wiped or gone back.
+    pub resets: i64,
+}
+
 /// What is known of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamPosition {
@@ -31,9 +40,16 @@ pub struct StreamPosition {
     pub last_sequence: i64,
     /// When that message was stored.
     pub last_stored: i64,
+    /// How often it was found wiped or gone back: what was published into it before is not there.
+    pub resets: i64,
 }
 
 impl StreamPosition {
+    /// The stream as it is known here.
+    pub fn life<'a>(&self, stream: &'a str) -> Life<'a> {
+        Life { stream, resets: self.resets }
+    }
+
     /// The revision of a message.
     pub fn revision(&self, sequence: u64, stored: i64) -> i64 {
         let offset = match stored > self.offset_since {
@@ -128,7 +144,7 @@ pub(crate) async fn read_position_and_floor(
     name: &str,
 ) -> Result<(Option<StreamPosition>, Floor), Error> {
     let row = sqlx::query(include_str!("sql/read_stream_and_floor.sql")).bind(name).fetch_one(connection).await?;
-    let floor = Floor { revision: row.try_get(7)?, held: row.try_get(8)? };
+    let floor = Floor { revision: row.try_get(8)?, held: row.try_get(9)?, unswept: i64::MAX };
     let is_known = row.try_get::<Option<i64>, _>(0)?.is_some();
     Ok((is_known.then(|| position(&row)).transpose()?, floor))
 }
@@ -142,5 +158,6 @@ fn position(row: &PgRow) -> Result<StreamPosition, Error> {
         created: row.try_get(2)?,
         last_sequence: row.try_get(3)?,
         last_stored: row.try_get(4)?,
+        resets: row.try_get(7)?,
     })
 }

@@ -24,6 +24,9 @@ pub(super) fn expectation(entity: &Entity, event: &Event, revision: Revision, fl
     if floor.revision < revision - 1 {
         return Some(Unapplied::TooEarly(revision - 1 - floor.revision));
     }
+    if floor.unswept < revision {
+        return Some(Unapplied::TooEarly(1));
+    }
     let found = entity.claims.winner_before(revision).map(|standing| standing.newest);
     if [found, shown(&entity.row, found)].contains(&Some(*expected)) || (found.is_none() && *expected == 0) {
         return None;

@@ -28,6 +28,13 @@ impl Store {
         }
     }
 
+    pub async fn settle(&self, revision: Revision, life: Life<'_>) -> Result<(), Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.settle(revision, life).await,
+            Truth::Twin(truth) => truth.settle(revision, life).await,
+        }
+    }
+
     pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
         match &self.truth {
             Truth::Postgres(truth) => truth.raise_floor(revision).await,
@@ -65,10 +72,10 @@ impl Store {
         })
     }
 
-    pub async fn note_published(&self, outbox: i64, sequence: u64) -> Result<(), Error> {
+    pub async fn note_published(&self, outbox: i64, sequence: u64, life: Life<'_>) -> Result<(), Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.note_published(outbox, sequence).await,
-            Truth::Twin(truth) => truth.note_published(outbox, sequence).await,
+            Truth::Postgres(truth) => truth.note_published(outbox, sequence, life).await,
+            Truth::Twin(truth) => truth.note_published(outbox, sequence, life).await,
         }
     }
 
@@ -79,10 +86,10 @@ impl Store {
         }
     }
 
-    pub async fn delete_published(&self, sequence: u64) -> Result<u64, Error> {
+    pub async fn delete_published(&self, sequence: u64, life: Life<'_>) -> Result<u64, Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.delete_published(sequence).await,
-            Truth::Twin(truth) => truth.delete_published(sequence).await,
+            Truth::Postgres(truth) => truth.delete_published(sequence, life).await,
+            Truth::Twin(truth) => truth.delete_published(sequence, life).await,
         }
     }
 

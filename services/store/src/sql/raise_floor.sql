@@ -1,4 +1,4 @@
--- Records how far the event stream is settled; never lowers it. Called by the scheduler, before anything is purged.
+-- Raises the floor, never lowers it, and notes where it was a minute ago. Called by the scheduler.
 update floor set
   forget_through = case when noted_at < now() - interval '1 minute' then noted else forget_through end,
   noted = case when noted_at < now() - interval '1 minute' then revision else noted end,

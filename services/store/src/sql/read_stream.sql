@@ -1,4 +1,4 @@
 -- What is known of a stream. Called at each connect.
-select revision_offset, offset_since, created, last_sequence, last_stored, earlier_since, earlier_offsets
+select revision_offset, offset_since, created, last_sequence, last_stored, earlier_since, earlier_offsets, resets
 from streams
 where name = $1

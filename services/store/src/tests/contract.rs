@@ -1,7 +1,9 @@
 //! What the roles rely on, in PostgreSQL and in its twin: each test is run against both.
 
 use crate::twin::{NoFaults, Twin};
-use crate::{ClaimWrite, EntityWrite, Merge, Remedy, Request, SeenStream, StateWrite, Store, StreamPosition, WHATEVER};
+use crate::{
+    ClaimWrite, EntityWrite, Life, Merge, Remedy, Request, SeenStream, StateWrite, Store, StreamPosition, WHATEVER,
+};
 use catalog::claims::{Claims, Head, Operation};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
 use std::sync::Arc;
@@ -95,6 +97,37 @@ pub(super) async fn merge_some(store: &Store, entity_ref: &str, revision: i64, o
     (merge, id)
 }
 
+/// A stream for requests that was never lost.
+pub(super) async fn a_life(store: &Store) -> Life<'static> {
+    store.note_stream("S", &SeenStream { created: 1, last_sequence: 0, last_stored: 0 }).await.unwrap();
+    Life { stream: "S", resets: 0 }
+}
+
+#[test]
+fn what_was_settled_in_a_lost_stream_counts_for_nothing() {
+    on_both(async |place| {
+        let store = place.connect().await;
+        let request = merge_one(&store, "a:b/c", 7, claim()).await;
+        let lost = a_life(&store).await;
+        store.note_published(request.outbox, 3, lost).await.unwrap();
+        let known = store.stream_position("S").await.unwrap().unwrap();
+        let anew = SeenStream { created: 2, last_sequence: 0, last_stored: 0 };
+        assert!(store.reset_stream("S", &known, &anew, Remedy::PublishOutbox).await.unwrap());
+        store.note_published(request.outbox, 3, lost).await.unwrap();
+        assert_eq!(store.outbox_length().await.unwrap(), (1, 1), "it stands in a stream that is not there any more");
+        let position = store.stream_position("S").await.unwrap().unwrap();
+        let life = position.life("S");
+        store.note_published(request.outbox, 3, life).await.unwrap();
+        assert_eq!(store.delete_published(3, lost).await.unwrap(), 0);
+        store.settle(9, lost).await.unwrap();
+        assert_eq!(store.floor().await.unwrap(), 0);
+        store.settle(9, life).await.unwrap();
+        store.settle(8, life).await.unwrap();
+        assert_eq!(store.floor().await.unwrap(), 9);
+        assert_eq!(store.delete_published(3, life).await.unwrap(), 1);
+    });
+}
+
 pub(super) fn claim() -> Operation {
     Operation::Claim { key: None, good: true }
 }
@@ -108,10 +141,11 @@ fn the_watermark_waits_for_the_outbox() {
         store.raise_floor(9).await.unwrap();
         assert_eq!(store.watermark().await.unwrap(), 6, "revision 7 asks for stitching");
         assert_eq!(store.outbox_length().await.unwrap(), (1, 1));
-        store.note_published(request.outbox, 3).await.unwrap();
-        assert_eq!(store.delete_published(2).await.unwrap(), 0);
+        let life = a_life(&store).await;
+        store.note_published(request.outbox, 3, life).await.unwrap();
+        assert_eq!(store.delete_published(2, life).await.unwrap(), 0);
         assert_eq!(store.watermark().await.unwrap(), 6, "its request is not acknowledged");
-        assert_eq!(store.delete_published(3).await.unwrap(), 1);
+        assert_eq!(store.delete_published(3, life).await.unwrap(), 1);
         assert_eq!(store.watermark().await.unwrap(), 9);
     });
 }

@@ -1,8 +1,8 @@
 //! The rules of snapshots, due reads, removals, repair and lost streams.
 
-use super::contract::{claim, merge_one, merge_some, on_both};
+use super::contract::{a_life, claim, merge_one, merge_some, on_both};
 use crate::{
-    Cascade, ClaimWrite, ContentWrite, DueRead, EntityWrite, Merge, OpenSnapshot, Parts, ReadDone, ReadWrite,
+    Cascade, ClaimWrite, ContentWrite, DueRead, EntityWrite, Life, Merge, OpenSnapshot, Parts, ReadDone, ReadWrite,
     RelationRow, Remedy, SeenStream, StateWrite, Step, Store, WHATEVER,
 };
 use catalog::claims::{Claims, Head, Operation};
@@ -330,8 +330,9 @@ fn what_was_asked_for_again_holds_no_watermark_and_is_published_by_anyone_after_
     on_both(async |place| {
         let store = place.connect().await;
         let request = merge_one(&store, "a:b/c", 1, claim()).await;
-        store.note_published(request.outbox, 8).await.unwrap();
-        store.delete_published(8).await.unwrap();
+        let life = a_life(&store).await;
+        store.note_published(request.outbox, 8, life).await.unwrap();
+        store.delete_published(8, life).await.unwrap();
         store.raise_floor(9).await.unwrap();
         store.stitch_again(&request.entity_ids).await.unwrap();
         store.publish_again(&request.entity_ids).await.unwrap();
@@ -343,7 +344,7 @@ fn what_was_asked_for_again_holds_no_watermark_and_is_published_by_anyone_after_
         assert!(rows.iter().all(|row| row.lane == "bulk" && row.request.transaction == 0));
         assert!(rows[0].request.outbox < rows[1].request.outbox);
         for row in &rows {
-            store.note_published(row.request.outbox, 9).await.unwrap();
+            store.note_published(row.request.outbox, 9, life).await.unwrap();
         }
         assert_eq!(store.outbox_length().await.unwrap(), (2, 0));
     });
@@ -360,7 +361,8 @@ fn a_lost_stream_is_told_and_made_good() {
         store.note_sequence("unknown", 11, 110).await.unwrap();
         assert_eq!(store.stream_position("unknown").await.unwrap(), None);
         let request = merge_one(&store, "a:b/c", 1, claim()).await;
-        store.note_published(request.outbox, 8).await.unwrap();
+        let life = Life { stream: "E", resets: 0 };
+        store.note_published(request.outbox, 8, life).await.unwrap();
         store.raise_floor(4).await.unwrap();
         for (remedy, lost) in [(Remedy::None, 8), (Remedy::PublishOutbox, 0), (Remedy::Rebuild, 0)] {
             let known = store.stream_position("E").await.unwrap().unwrap();

@@ -172,7 +172,7 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Database {
     pub floor: Table<(), Floor>,
-    pub streams: Table<String, (StreamPosition, i64)>,
+    pub streams: Table<String, StreamPosition>,
     pub refs: Table<String, i64>,
     pub entities: Table<i64, Entity>,
     pub claims: Table<(i64, String), ClaimOf>,

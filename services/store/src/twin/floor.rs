@@ -2,8 +2,8 @@
 
 use super::Store;
 use super::database::{Key, Moment};
-use super::transaction::View;
-use crate::Error;
+use super::transaction::{Transaction, View};
+use crate::{Error, Life};
 use catalog::claims::Revision;
 use catalog::planted;
 
@@ -30,23 +30,19 @@ impl View<'_> {
     }
 }
 
-impl Store {
-    pub async fn floor(&self) -> Result<Revision, Error> {
-        self.alone("floor", |view| view.floor().revision).await
-    }
-
-    pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
-        let mut transaction = self.statement("raise_floor").await?;
+impl Transaction {
+    /// `raise_floor.sql`
+    async fn raise_floor(&mut self, revision: Revision) -> Result<(), Error> {
         let is_due = |view: &View<'_>| {
             let now = view.began();
             view.database.floor.get(view.tid, &()).is_some_and(|floor| {
                 floor.revision < revision || (floor.forget_through < floor.revision && floor.noted_at < now - MINUTE)
             })
         };
-        let is_changed = is_due(&transaction.view());
+        let is_changed = is_due(&self.view());
         if is_changed {
-            transaction.lock(Key::Floor).await?;
-            let mut view = transaction.view();
+            self.lock(Key::Floor).await?;
+            let mut view = self.view();
             if is_due(&view) {
                 let (tid, now) = (view.tid, view.began());
                 view.database.floor.change(tid, &(), |floor| {
@@ -59,6 +55,27 @@ impl Store {
                 });
             }
         }
+        Ok(())
+    }
+}
+
+impl Store {
+    pub async fn floor(&self) -> Result<Revision, Error> {
+        self.alone("floor", |view| view.floor().revision).await
+    }
+
+    pub async fn settle(&self, revision: Revision, life: Life<'_>) -> Result<(), Error> {
+        let mut transaction = self.statement("settle").await?;
+        if !transaction.holds(life).await? {
+            return transaction.finish().await;
+        }
+        transaction.raise_floor(revision).await?;
+        transaction.finish().await
+    }
+
+    pub async fn raise_floor(&self, revision: Revision) -> Result<(), Error> {
+        let mut transaction = self.statement("raise_floor").await?;
+        transaction.raise_floor(revision).await?;
         transaction.finish().await
     }
 
@@ -67,7 +84,8 @@ impl Store {
     }
 
     pub async fn resets(&self) -> Result<i64, Error> {
-        self.alone("resets", |view| view.database.streams.all(view.tid).map(|(_, (_, resets))| *resets).sum()).await
+        self.alone("resets", |view| view.database.streams.all(view.tid).map(|(_, position)| position.resets).sum())
+            .await
     }
 
     /// What another transaction has locked is left for another time.

@@ -109,7 +109,7 @@ impl View<'_> {
     pub(super) fn floor(&self) -> Floor {
         let revision = self.database.floor.get(self.tid, &()).map_or(0, |floor| floor.revision);
         let held = self.first_unswept().map_or(revision, |begun| revision.min(begun - 1));
-        Floor { revision, held }
+        Floor { revision, held, unswept: Revision::MAX }
     }
 
     fn claims_on(&self, id: i64) -> impl Iterator<Item = ClaimRow> {

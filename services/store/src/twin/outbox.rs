@@ -4,7 +4,7 @@ use super::Store;
 use super::database::{Ask, Key, Moment};
 use super::merge::milliseconds;
 use super::transaction::View;
-use crate::{Error, OutboxRow, Request};
+use crate::{Error, Life, OutboxRow, Request};
 use catalog::claims::Revision;
 
 const PUBLISHED_WITHIN: Moment = 3_000_000;
@@ -36,10 +36,10 @@ impl View<'_> {
 }
 
 impl Store {
-    pub async fn note_published(&self, outbox: i64, sequence: u64) -> Result<(), Error> {
+    pub async fn note_published(&self, outbox: i64, sequence: u64, life: Life<'_>) -> Result<(), Error> {
         let note = |ask| Some(Ask { sequence: Some(sequence), ..ask });
         let known = |view: View<'_>| view.database.outbox.get(view.tid, &outbox).map(|_| outbox).into_iter().collect();
-        self.change_asks("note_published", known, note).await?;
+        self.change_asks("note_published", life, known, note).await?;
         Ok(())
     }
 
@@ -66,11 +66,11 @@ impl Store {
         .await
     }
 
-    pub async fn delete_published(&self, sequence: u64) -> Result<u64, Error> {
+    pub async fn delete_published(&self, sequence: u64, life: Life<'_>) -> Result<u64, Error> {
         let is_acknowledged = |ask: &Ask| ask.sequence.is_some_and(|published| published <= sequence);
         let dropped = |view: View<'_>| view.asks(is_acknowledged);
         let keep = |ask| Some(ask).filter(|ask| !is_acknowledged(ask));
-        self.change_asks("delete_published", dropped, keep).await
+        self.change_asks("delete_published", life, dropped, keep).await
     }
 
     pub async fn outbox_length(&self) -> Result<(i64, i64), Error> {
@@ -81,16 +81,21 @@ impl Store {
         .await
     }
 
-    /// Changes or removes some rows, as they are once they are locked; gives how many there were.
+    /// Changes or removes some rows, as they are once they are locked, while the stream has the same life; gives how many there were.
     async fn change_asks(
         &self,
         point: &'static str,
+        life: Life<'_>,
         which: impl FnOnce(View<'_>) -> Vec<i64>,
         change: impl Fn(Ask) -> Option<Ask>,
     ) -> Result<u64, Error> {
         let mut transaction = self.statement(point).await?;
         let ids = which(transaction.view());
         let mut count = 0;
+        if !transaction.holds(life).await? {
+            transaction.finish().await?;
+            return Ok(count);
+        }
         for id in ids {
             transaction.lock(Key::Ask(id)).await?;
             let mut view = transaction.view();

@@ -3,25 +3,25 @@
 use super::Store;
 use super::database::Key;
 use super::transaction::{Transaction, View};
-use crate::{Error, Gap, Remedy, SeenStream, StreamPosition};
+use crate::{Error, Gap, Life, Remedy, SeenStream, StreamPosition};
 
 /// Offsets that are kept.
 const OFFSETS: usize = 100;
 
 impl View<'_> {
     pub(super) fn position(&self, name: &str) -> Option<StreamPosition> {
-        self.database.streams.get(self.tid, &name.to_owned()).map(|(position, _)| position.clone())
+        self.database.streams.get(self.tid, &name.to_owned()).cloned()
     }
 
     fn change_stream(&mut self, name: &str, change: impl FnOnce(&mut StreamPosition)) {
-        self.database.streams.change(self.tid, &name.to_owned(), |(position, _)| change(position));
+        self.database.streams.change(self.tid, &name.to_owned(), change);
     }
 
     /// `reset_stream.sql`
     fn reset_stream(&mut self, name: &str, seen: &SeenStream) {
         let newest = self.database.claims.all(self.tid).map(|(_, claim)| claim.newest).max().unwrap_or(0);
         let known = newest.max(self.floor().revision);
-        self.database.streams.change(self.tid, &name.to_owned(), |(position, resets)| {
+        self.database.streams.change(self.tid, &name.to_owned(), |position| {
             let dropped = (position.earlier.len() + 1).saturating_sub(OFFSETS);
             position.earlier.push((position.offset_since, position.revision_offset));
             position.earlier.drain(..dropped);
@@ -30,7 +30,7 @@ impl View<'_> {
             position.created = seen.created;
             position.last_sequence = seen.last_sequence;
             position.last_stored = seen.last_stored;
-            *resets += 1;
+            position.resets += 1;
         });
     }
 
@@ -58,6 +58,16 @@ impl View<'_> {
 }
 
 impl Transaction {
+    /// `for share` of a stream's row: whether it has this life, which it then keeps until the end. The twin's locks have one mode, so others who share wait.
+    pub(super) async fn holds(&mut self, life: Life<'_>) -> Result<bool, Error> {
+        let has = |view: View<'_>| view.position(life.stream).is_some_and(|known| known.resets == life.resets);
+        if !has(self.view()) {
+            return Ok(false);
+        }
+        self.lock(Key::Stream(life.stream.to_owned())).await?;
+        Ok(has(self.view()))
+    }
+
     /// `unpublish.sql`
     async fn unpublish(&mut self) -> Result<(), Error> {
         let published: Vec<i64> = {
@@ -89,9 +99,16 @@ impl Store {
                 None => {
                     let earlier = Vec::new();
                     let (revision_offset, offset_since) = (0, 0);
-                    let position =
-                        StreamPosition { revision_offset, offset_since, earlier, created, last_sequence, last_stored };
-                    view.database.streams.put(view.tid, name.to_owned(), Some((position, 0)));
+                    let position = StreamPosition {
+                        revision_offset,
+                        offset_since,
+                        earlier,
+                        created,
+                        last_sequence,
+                        last_stored,
+                        resets: 0,
+                    };
+                    view.database.streams.put(view.tid, name.to_owned(), Some(position));
                 }
                 Some(known)
                     if (known.created == created && known.last_sequence < last_sequence)
