@@ -158,7 +158,7 @@ impl Follower {
         let identity = i64::try_from(created).unwrap_or(i64::MAX);
         let replaced = self.identity.is_some_and(|known| known != identity)
             || status.last_sequence < self.last_sequence
-            || self.has_grown_anew(&name).await?;
+            || has_grown_anew(&self.bus, &name, (self.last_sequence, self.last_stored)).await?;
         if replaced {
             tracing::warn!(stream = name, "the entity stream is another one or went back; replaying it");
             (self.last_sequence, self.last_stored) = (0, 0);
@@ -172,28 +172,6 @@ impl Follower {
         self.goal = Some(if is_behind { status.last_sequence } else { self.last_sequence });
         self.tell_if_caught_up();
         Ok(())
-    }
-
-    /// Whether the stream went back and has grown past the last sequence since: then what stands up to there was stored later than what was told.
-    /// (Where nothing of it is left, everything that was stored since is still to be told.)
-    async fn has_grown_anew(&self, stream: &str) -> Result<bool, Error> {
-        if self.last_stored == 0 {
-            return Ok(false);
-        }
-        let at = |which| self.bus.link.message(stream, which);
-        if let Some(same) = at(Which::At(self.last_sequence)).await? {
-            return Ok(nanoseconds(same.time.into()) != self.last_stored);
-        }
-        // It was replaced by a newer one of its subject, or never stood there. The newest that is left before it tells; it is found by halving.
-        let (mut from, mut to, mut newest) = (1, self.last_sequence, 0);
-        while from < to {
-            let middle = from + (to - from) / 2;
-            match at(Which::Next(middle, ">")).await?.filter(|found| found.sequence < to) {
-                Some(found) => (from, newest) = (found.sequence + 1, nanoseconds(found.time.into())),
-                None => to = middle,
-            }
-        }
-        Ok(newest > self.last_stored)
     }
 
     fn heard(&mut self, message: Message) {
@@ -245,6 +223,28 @@ impl Follower {
             unprocessed: text(header::UNPROCESSED).map(str::to_owned),
         }))
     }
+}
+
+/// Whether a stream went back and has grown past a message since, of which sequence and time are known: then what stands up to there was stored later.
+/// (Where nothing of it is left, everything that was stored since is still to be told.)
+async fn has_grown_anew(bus: &Bus, stream: &str, (last_sequence, last_stored): (u64, u64)) -> Result<bool, Error> {
+    if last_stored == 0 {
+        return Ok(false);
+    }
+    let at = |which| bus.link.message(stream, which);
+    if let Some(same) = at(Which::At(last_sequence)).await? {
+        return Ok(nanoseconds(same.time.into()) != last_stored);
+    }
+    // It was replaced by a newer one of its subject, or never stood there. The newest that is left before it tells; it is found by halving.
+    let (mut from, mut to, mut newest) = (1, last_sequence, 0);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        match at(Which::Next(middle, ">")).await?.filter(|found| found.sequence < to) {
+            Some(found) => (from, newest) = (found.sequence + 1, nanoseconds(found.time.into())),
+            None => to = middle,
+        }
+    }
+    Ok(newest > last_stored)
 }
 
 /// Since 1970.
