@@ -2,7 +2,7 @@
 
 use crate::nats::REQUEST_TIMEOUT;
 use crate::{Backoff, Error, Link, Names, Stop};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ pub struct Bus {
     pub(crate) link: Link,
     pub(crate) names: Names,
     pub(crate) connections: watch::Receiver<u64>,
+    /// See [`Bus::life`].
+    pub(crate) life: Arc<AtomicI64>,
 }
 
 impl Bus {
@@ -44,7 +46,7 @@ impl Bus {
         let (counter, connections) = watch::channel(0);
         let client = dial(options, stop, Watcher::new(counter, &options.url)).await?;
         refuse_old_server(&client)?;
-        Ok(Bus { link: Link::over(client), names, connections })
+        Ok(Bus { link: Link::over(client), names, connections, life: Arc::default() })
     }
 
     /// The names of the installation.
@@ -55,6 +57,17 @@ impl Bus {
     /// Changes each time the connection was made anew.
     pub fn connections(&self) -> watch::Receiver<u64> {
         self.connections.clone()
+    }
+
+    /// How often the work stream had been lost, as whoever uses this said last. What was taken in an earlier life is not of the stream that is there now,
+    /// where its sequence may be another message's: it is neither handled nor answered.
+    pub fn life(&self) -> i64 {
+        self.life.load(Ordering::Relaxed)
+    }
+
+    /// Says how often the work stream has been lost.
+    pub fn begin_life(&self, life: i64) {
+        self.life.store(life, Ordering::Relaxed);
     }
 
     /// Whether the broker can be reached now.

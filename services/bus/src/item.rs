@@ -14,13 +14,15 @@ pub struct Item {
     pub deliveries: i64,
     /// When the broker stored it.
     pub published: SystemTime,
+    /// In which life of the stream it was taken (see [`crate::Bus::life`]).
+    pub life: i64,
     pub(crate) message: Message,
 }
 
 impl Item {
-    pub(crate) fn new(message: Message) -> Option<Item> {
+    pub(crate) fn new(message: Message, life: i64) -> Option<Item> {
         let Delivered { sequence, deliveries, published, .. } = Delivered::of(&message)?;
-        Some(Item { sequence, deliveries, published, message })
+        Some(Item { sequence, deliveries, published, life, message })
     }
 
     /// The body.

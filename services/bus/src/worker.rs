@@ -1,11 +1,10 @@
 //! The one worker loop, one or more for each lane: fetch what waits up to a bound, hand it over, settle each message, drain at the end.
 
+mod answer;
+
 use crate::dead_letter::{self, DeadLetter};
-use crate::nats::REQUEST_TIMEOUT;
 use crate::pull::Wait;
 use crate::{Backoff, Bus, Item, Stop};
-use async_nats::HeaderMap;
-use bytes::Bytes;
 use catalog::planted;
 use futures::StreamExt;
 use opentelemetry::metrics::Counter;
@@ -205,6 +204,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
                     parts.push(part);
                     break;
                 }
+                Handled::Lost => continue,
                 Handled::Failed(failure) => failure,
             };
             if let [item] = part {
@@ -235,6 +235,9 @@ impl<H: Handler + Send + 'static> Worker<H> {
         let mut said_away = false;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
         loop {
+            if !items.iter().all(|item| self.is_of_this_life(item)) {
+                return Handled::Lost;
+            }
             let outcome = self.with_heartbeat(items, self.handler.handle(lane, items)).await;
             let pause = backoff.pause();
             match outcome {
@@ -300,16 +303,6 @@ impl<H: Handler + Send + 'static> Worker<H> {
         self.acknowledge(&done).await;
     }
 
-    /// Acknowledges a batch and waits until the broker confirms the last one. It takes what comes over one connection in order, so
-    /// those before it are processed then too; if the connection was made anew in between, what was lost comes again.
-    async fn acknowledge(&self, items: &[&Item]) {
-        let Some((last, before)) = items.split_last() else { return };
-        for item in before {
-            self.tell(item, "+ACK").await;
-        }
-        self.respond(last, "+ACK").await;
-    }
-
     async fn finish(&self, item: &Item, outcome: Outcome) {
         match outcome {
             Outcome::Done => self.respond(item, "+ACK").await,
@@ -351,32 +344,12 @@ impl<H: Handler + Send + 'static> Worker<H> {
         let endings: Vec<_> = items.iter().map(|item| self.respond(item, "-NAK")).collect();
         futures::stream::iter(endings).buffer_unordered(ANSWERS_IN_FLIGHT).collect::<()>().await;
     }
-
-    /// Sends an acknowledgement and waits until the broker confirms it. One that is not confirmed is no error: the
-    /// message comes again, and has no effect then.
-    async fn respond(&self, item: &Item, kind: &str) {
-        let Some(reply) = &item.message.reply else { return };
-        let kind_bytes = Bytes::copy_from_slice(kind.as_bytes());
-        if self.bus.link.request(reply, HeaderMap::new(), kind_bytes, REQUEST_TIMEOUT).await.is_err() {
-            self.counters.unconfirmed.add(1, &[]);
-            tracing::debug!(
-                message.id = item.sequence,
-                kind,
-                "the broker did not confirm; the message will come again"
-            );
-        }
-    }
-
-    /// The same without waiting: a word that is lost is said again, or the message comes again.
-    async fn tell(&self, item: &Item, kind: &'static str) {
-        if let Some(reply) = &item.message.reply {
-            let _ = self.bus.link.publish(reply, HeaderMap::new(), Bytes::from_static(kind.as_bytes())).await;
-        }
-    }
 }
 
 enum Handled {
     Outcomes(Vec<Outcome>),
     Failed(String),
     Stopped,
+    /// The stream was lost since they were taken; what it has of them comes again.
+    Lost,
 }

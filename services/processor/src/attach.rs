@@ -91,6 +91,9 @@ async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Er
     for (stream, _) in streams {
         store.note_stream(stream, &seen(&stream_status(bus, stream).await?)).await?;
     }
+    if let Some(position) = store.stream_position(&events).await? {
+        bus.begin_life(position.resets);
+    }
     let settled = Consumers { events_settled: settled_sequence(store, &events).await?, stitch_settled: 0 };
     Ok(bus::ensure_consumers(bus, limits, settled).await?)
 }

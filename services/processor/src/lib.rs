@@ -250,20 +250,23 @@ impl Processor {
         if events.is_empty() {
             return Ok((Plan::default(), None));
         }
+        let life = self.bus.life();
         let (named, changed) = refs_of(events);
         // What is noted is noted before anything of it is committed; the locks are taken meanwhile.
-        let ((), (mut merge, entities)) = tokio::try_join!(self.note_last(events), self.store.merge(&named, &changed))?;
-        let mut plan = self.decide(&mut merge, entities, events).await?;
+        let ((), (mut merge, entities)) =
+            tokio::try_join!(self.note_last(events, life), self.store.merge(&named, &changed))?;
+        let mut plan = self.decide(&mut merge, entities, events, life).await?;
         self.write(&mut merge, lane, &mut plan, events).await?;
         let request = merge.commit(lane, plan.lowest_revision, plan.to_stitch.iter().copied().collect()).await?;
         Ok((plan, request))
     }
 
     /// Notes the highest message of the batch, by which a stream that goes back below it is known.
-    async fn note_last(&self, events: &[&Event]) -> Result<(), store::Error> {
+    async fn note_last(&self, events: &[&Event], resets: i64) -> Result<(), store::Error> {
         let last = events.iter().filter(|event| event.emitted.is_none()).max_by_key(|event| event.sequence);
         let Some(last) = last else { return Ok(()) };
-        self.store.note_sequence(&self.bus.names().events_stream(), last.sequence, last.stored).await
+        let stream = self.bus.names().events_stream();
+        self.store.note_sequence(Life { stream: &stream, resets }, last.sequence, last.stored).await
     }
 
     /// Reads what is claimed of the locked entities, and decides.
@@ -272,9 +275,13 @@ impl Processor {
         merge: &mut Merge,
         entities: Vec<EntityRow>,
         events: &[&Event],
+        life: i64,
     ) -> Result<Plan, store::Error> {
         let ids: Vec<i64> = entities.iter().map(|entity| entity.id).collect();
         let position = merge.read_position(&self.bus.names().events_stream()).await?;
+        if events.iter().any(|event| event.emitted.is_none()) {
+            self.refuse_another_life(&position, life)?;
+        }
         self.refuse_another_stream(&position, events).await?;
         let (mut floor, claims) = merge.read_claims(&ids).await?;
         if events.iter().any(|event| event.is_expecting()) {
@@ -282,6 +289,16 @@ impl Processor {
             floor.unswept = snapshots::first_unswept(self).await?;
         }
         Ok(decide::decide(entities, (floor, claims), events, &position))
+    }
+
+    /// Messages that were taken before their stream was lost have no revision in the one that came after it.
+    pub(crate) fn refuse_another_life(&self, position: &StreamPosition, life: i64) -> Result<(), store::Error> {
+        if position.resets == life {
+            return Ok(());
+        }
+        self.is_attaching.store(true, Ordering::Relaxed);
+        self.look_again.notify_one();
+        Err(store::Error::Away("the event stream was lost since these events were taken".to_owned()))
     }
 
     /// An event that stands no later than the last one known, and was stored after it, is of a stream that went back and has grown
@@ -342,6 +359,7 @@ impl Processor {
             let position = self.store.stream_position(&self.bus.names().events_stream()).await?;
             let position =
                 position.ok_or_else(|| store::Error::Away("nothing is known of the stream yet".to_owned()))?;
+            self.refuse_another_life(&position, item.life)?;
             asked += self.store.ask_keys(keys, position.revision(item.sequence, event::stored(item))).await?;
         }
         if asked > 0 {

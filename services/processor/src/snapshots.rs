@@ -83,6 +83,9 @@ pub(crate) async fn note(
     }
     let position = processor.store.stream_position(&processor.bus.names().events_stream()).await?;
     let position = position.ok_or_else(|| store::Error::Away("nothing is known of the stream yet".to_owned()))?;
+    if let Some(item) = items.first() {
+        processor.refuse_another_life(&position, item.life)?;
+    }
     let mut refused = Vec::new();
     for ((item, loaded), outcome) in items.iter().zip(loaded).zip(outcomes) {
         let revision = position.revision(item.sequence, event::stored(item));

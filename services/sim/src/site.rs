@@ -1,7 +1,7 @@
 //! One installation on one thread: the real roles over the twins, each process with its connections, and what may be done to it.
 
 use crate::faults::{Faults, Process};
-use crate::profile::Profile;
+use crate::profile::{Profile, Rates};
 use crate::reading;
 use crate::trace::Trace;
 use bus::twin::{Line, Snapshot, Twin};
@@ -22,8 +22,12 @@ pub(crate) const ACK_WAIT: Duration = Duration::from_secs(5);
 /// How long a process may take to end when it is asked to.
 const ENDING: Duration = Duration::from_secs(120);
 
-/// One for all seeds: to make it takes longer than a seed.
-static PARTS: LazyLock<Parts> = LazyLock::new(Parts::builtin);
+/// One for all seeds: to make it takes longer than a seed. It asks nobody outside, so the broker is of no account.
+static PIPELINE: LazyLock<Arc<Pipeline>> = LazyLock::new(|| {
+    let faults = Faults::new(0, Rates::default(), &Arc::new(Trace::new(false)));
+    let (bus, _) = Twin::new(Arc::new(faults)).connect(NAME).expect("the name is a name");
+    Arc::new(Pipeline::new(Parts::builtin(), &bus).expect("the built-in processors have names of their own"))
+});
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -74,8 +78,6 @@ impl Site {
         let profile = Profile::of(seed);
         let faults = Arc::new(Faults::new(seed, profile.faults.clone(), trace));
         let broker = Twin::new(faults.clone());
-        let (bus, _) = broker.connect(NAME).expect("the name is a name");
-        let parts = Parts { model: PARTS.model.clone(), ..Parts::builtin() };
         Arc::new(Site {
             seed,
             profile,
@@ -92,7 +94,7 @@ impl Site {
             violations: Mutex::default(),
             promised: Mutex::default(),
             hosts: AtomicU64::new(0),
-            pipeline: Arc::new(Pipeline::new(parts, &bus).expect("the built-in processors have names of their own")),
+            pipeline: PIPELINE.clone(),
         })
     }
 

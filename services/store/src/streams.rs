@@ -80,10 +80,11 @@ impl Store {
         Ok(())
     }
 
-    /// Notes a message of a stream before it takes effect, if none after it is noted.
-    pub async fn note_sequence(&self, name: &str, sequence: u64, stored: i64) -> Result<(), Error> {
-        let statement = sqlx::query(include_str!("sql/note_sequence.sql")).bind(name);
+    /// Notes a message of a stream before it takes effect, if none after it is noted, and if the stream was not lost since.
+    pub async fn note_sequence(&self, life: Life<'_>, sequence: u64, stored: i64) -> Result<(), Error> {
+        let statement = sqlx::query(include_str!("sql/note_sequence.sql")).bind(life.stream);
         let statement = statement.bind(i64::try_from(sequence).unwrap_or(i64::MAX)).bind(stored);
+        let statement = statement.bind(life.resets);
         statement.execute(&self.pool).await?;
         Ok(())
     }

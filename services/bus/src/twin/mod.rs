@@ -129,7 +129,7 @@ impl Twin {
         let names = Names::new(installation)?;
         let (line, connections) = Line::new(&self.0);
         let link = Link::Twin(Client::new(&self.0, &line));
-        Ok((Bus { link, names, connections }, line))
+        Ok((Bus { link, names, connections, life: Arc::default() }, line))
     }
 
     /// Ends and starts again with what is on disk: consumers that live in memory are gone, what was on its way is lost, and

@@ -179,13 +179,18 @@ impl Stream {
 
     /// The first message from a sequence on that one of the filters takes.
     pub fn next(&self, from: u64, filters: &[String]) -> Option<(u64, &Stored)> {
-        let takes = |stored: &Stored| filters.iter().any(|filter| matches(filter, &stored.subject));
-        self.messages.range(from..).find(|(_, stored)| takes(stored)).map(|(sequence, stored)| (*sequence, stored))
+        let first = self.taken(filters).filter_map(|sequences| sequences.range(from..).next()).min()?;
+        Some((*first, self.messages.get(first)?))
     }
 
     pub fn count_from(&self, from: u64, filters: &[String]) -> u64 {
-        let takes = |stored: &Stored| filters.iter().any(|filter| matches(filter, &stored.subject));
-        self.messages.range(from..).filter(|(_, stored)| takes(stored)).count() as u64
+        self.taken(filters).map(|sequences| sequences.range(from..).count() as u64).sum()
+    }
+
+    /// The sequences of each subject that one of the filters takes.
+    fn taken<'a>(&'a self, filters: &'a [String]) -> impl Iterator<Item = &'a BTreeSet<u64>> {
+        let takes = move |subject: &str| filters.iter().any(|filter| matches(filter, subject));
+        self.by_subject.iter().filter(move |(subject, _)| takes(subject)).map(|(_, sequences)| sequences)
     }
 
     pub fn message(&self, sequence: u64) -> Option<StreamMessage> {

@@ -160,10 +160,10 @@ impl Store {
         }
     }
 
-    pub async fn note_sequence(&self, name: &str, sequence: u64, stored: i64) -> Result<(), Error> {
+    pub async fn note_sequence(&self, life: Life<'_>, sequence: u64, stored: i64) -> Result<(), Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.note_sequence(name, sequence, stored).await,
-            Truth::Twin(truth) => truth.note_sequence(name, sequence, stored).await,
+            Truth::Postgres(truth) => truth.note_sequence(life, sequence, stored).await,
+            Truth::Twin(truth) => truth.note_sequence(life, sequence, stored).await,
         }
     }
 

@@ -356,9 +356,12 @@ fn a_lost_stream_is_told_and_made_good() {
         let store = place.connect().await;
         let seen = |created, last_sequence, last_stored| SeenStream { created, last_sequence, last_stored };
         store.note_stream("E", &seen(1, 10, 100)).await.unwrap();
-        store.note_sequence("E", 12, 120).await.unwrap();
-        store.note_sequence("E", 11, 110).await.unwrap();
-        store.note_sequence("unknown", 11, 110).await.unwrap();
+        let life = |stream, resets| Life { stream, resets };
+        store.note_sequence(life("E", 0), 12, 120).await.unwrap();
+        store.note_sequence(life("E", 0), 11, 110).await.unwrap();
+        store.note_sequence(life("E", 1), 13, 130).await.unwrap();
+        store.note_sequence(life("unknown", 0), 11, 110).await.unwrap();
+        assert_eq!(store.stream_position("E").await.unwrap().unwrap().last_sequence, 12, "the highest of this life");
         assert_eq!(store.stream_position("unknown").await.unwrap(), None);
         let request = merge_one(&store, "a:b/c", 1, claim()).await;
         let life = Life { stream: "E", resets: 0 };

@@ -125,10 +125,13 @@ impl Store {
         transaction.finish().await
     }
 
-    pub async fn note_sequence(&self, name: &str, sequence: u64, stored: i64) -> Result<(), Error> {
+    pub async fn note_sequence(&self, life: Life<'_>, sequence: u64, stored: i64) -> Result<(), Error> {
         let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
         let mut transaction = self.statement("note_sequence").await?;
-        let is_behind = |view: &View<'_>| view.position(name).is_some_and(|known| known.last_sequence < sequence);
+        let name = life.stream;
+        let is_behind = |view: &View<'_>| {
+            view.position(name).is_some_and(|known| known.last_sequence < sequence && known.resets == life.resets)
+        };
         let is_wanted = is_behind(&transaction.view());
         if is_wanted {
             transaction.lock(Key::Stream(name.to_owned())).await?;
