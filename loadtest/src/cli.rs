@@ -77,7 +77,12 @@ enum Proof {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Chaos(_) = cli.command {
+        // Each of its runs waits on a thread for servers that start and commands that answer, beside which proxies and providers go on.
+        builder.worker_threads(24);
+    }
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: no async runtime: {error}");

@@ -18,7 +18,6 @@ use crate::metrics;
 use crate::random::Random;
 use crate::report::Report;
 use faults::{Done, Tormentor};
-use futures::{StreamExt, stream};
 use provider::{Providers, Tally};
 pub(crate) use recovery::Recovery;
 use site::Site;
@@ -26,6 +25,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use watcher::Seen;
 
@@ -85,11 +85,18 @@ impl Chaos {
 
     /// Torments an installation, or several, and tells what happened.
     pub async fn run(&self) -> Result<Report, Error> {
-        let seeds = (0..self.runs).map(|run| self.seed + u64::from(run));
-        let mut runs = stream::iter(seeds.map(|seed| async move { (seed, self.suffer(seed).await) }))
-            .buffer_unordered(self.at_once.into());
+        let mut seeds = (0..self.runs).map(|run| self.seed + u64::from(run));
+        let mut running = JoinSet::new();
         let mut all = Outcome::default();
-        while let Some((seed, outcome)) = runs.next().await {
+        loop {
+            while running.len() < self.at_once.into()
+                && let Some(seed) = seeds.next()
+            {
+                let chaos = self.clone();
+                running.spawn(async move { (seed, chaos.suffer(seed).await) });
+            }
+            let Some(ended) = running.join_next().await else { break };
+            let (seed, outcome) = ended.expect("a run does not panic");
             let outcome = outcome?;
             outcome.violations.iter().for_each(|violation| eprintln!("seed {seed}: violated: {violation}"));
             eprintln!("seed {seed}: {} violations", outcome.violations.len());

@@ -214,7 +214,12 @@ impl Site {
         if let (Server::Broker, Some(cluster)) = (server, &self.cluster) {
             return cluster.send(if signal == "STOP" { Signal::Stop } else { Signal::Continue });
         }
-        for pid in usage::children_named(std::process::id(), server.program()) {
+        // Other runs may have servers of theirs; one's own are told by where their data are.
+        let place = self.data.path().to_string_lossy();
+        let is_own = |pid: &u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(&*place))
+        };
+        for pid in usage::children_named(std::process::id(), server.program()).into_iter().filter(is_own) {
             let mut pids = vec![pid];
             if signal != "KILL" {
                 pids.extend(usage::children_named(pid, server.program()));

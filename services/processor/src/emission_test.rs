@@ -328,8 +328,10 @@ async fn the_watermark_waits_for_removals() {
     site.settle().await;
     site.event("p", "-location:default/root").await;
     site.processor.store.raise_floor(9).await.unwrap();
+    let stream = site.processor.bus.names().stitch_stream();
+    let position = site.processor.store.stream_position(&stream).await.unwrap().unwrap();
     let stitched = async || {
-        site.processor.store.delete_published(u64::MAX).await.unwrap();
+        site.processor.store.delete_published(u64::MAX, position.life(&stream)).await.unwrap();
         site.processor.store.watermark().await.unwrap()
     };
     assert_eq!(stitched().await, 1, "its children are there still");

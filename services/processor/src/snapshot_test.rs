@@ -2,7 +2,7 @@
 
 use crate::event::{Change, Event, upsert};
 use crate::order_test::{Random, catalog_of, commit};
-use crate::snapshots::{SnapshotsConfig, turn};
+use crate::snapshots::{Found, SnapshotsConfig, turn};
 use crate::{Pipeline, Processor, testing};
 use serde_json::json;
 use std::collections::HashMap;
@@ -111,7 +111,7 @@ fn is_part(message: &Message, provider: &str, snapshot: &str) -> bool {
 /// The floor is there, and what it makes possible is done.
 async fn settle(processor: &Processor, floor: i64) {
     processor.store.raise_floor(floor).await.expect("the database answers");
-    while turn(processor).await.expect("the database answers") {}
+    while turn(processor).await.expect("the database answers") == Found::Swept {}
 }
 
 fn generate(random: &mut Random, pipeline: &Pipeline) -> Vec<Message> {
