@@ -153,9 +153,8 @@ impl Follower {
         self.connections.borrow_and_update();
         let name = self.bus.names.entities_stream();
         let status = stream_status(&self.bus, &name).await?;
-        let created = status.created.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         // Until 2262 it is an i64.
-        let identity = i64::try_from(created).unwrap_or(i64::MAX);
+        let identity = i64::try_from(nanoseconds(status.created)).unwrap_or(i64::MAX);
         let replaced = self.identity.is_some_and(|known| known != identity)
             || status.last_sequence < self.last_sequence
             || has_grown_anew(&self.bus, &name, (self.last_sequence, self.last_stored)).await?;

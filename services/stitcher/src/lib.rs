@@ -88,7 +88,7 @@ type Wanted = BTreeMap<i64, Ask>;
 struct Ask {
     /// The transactions that made it necessary; 0: stitch it whatever was stitched before.
     transactions: BTreeSet<i64>,
-    /// Somebody may have published it for this request, and then died before that was written.
+    /// Somebody may have published it for this request, and then died before that was written; or it is to be stitched whatever was stitched before.
     is_again: bool,
 }
 
@@ -141,9 +141,8 @@ fn merge<'a>(requests: impl Iterator<Item = (bool, &'a Request)>) -> Wanted {
 impl Ask {
     /// The newest of the transactions that ask for the entity.
     fn newest(&self) -> i64 {
-        let asks = &self.transactions;
-        let is_any = self.is_again || asks.contains(&0);
-        if is_any { store::WHATEVER } else { asks.last().copied().unwrap_or(store::WHATEVER) }
+        let newest = self.transactions.last().filter(|_| !self.is_again);
+        newest.copied().unwrap_or(store::WHATEVER)
     }
 
     /// Whether all that asks for it is in what was stitched.
@@ -260,14 +259,14 @@ impl Stitcher {
     /// While bulk events are pending, bulk requests wait, for some seconds at most; then they are taken for a while.
     async fn should_hold(&self) -> bool {
         let recent = {
-            let hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let hold = lock(&self.hold);
             hold.checked.filter(|(at, _)| at.elapsed() < HOLD_CHECK)
         };
         if let Some((_, held)) = recent {
             return held;
         }
         let pending = bus::unsettled(&self.bus, &self.bus.names().events_stream(), Names::PROCESSOR_BULK).await;
-        let mut hold = self.hold.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut hold = lock(&self.hold);
         let held = match pending {
             Ok(0) | Err(_) => {
                 hold.since = None;
