@@ -319,7 +319,7 @@ impl Tormentor<'_> {
     /// Gaps of the event stream that are reported; none: it cannot be asked now.
     fn gaps(&self) -> Option<usize> {
         let reader = self.site.readers().first().cloned().unwrap_or_default();
-        let (_, status) = self.site.ask(&reader, &["status"]).ok()?;
+        let status = self.site.ask(&reader, &["status"]).ok()?.values;
         let gaps = status.first()?.pointer("/database/gaps")?.as_array()?;
         let stream = self.site.bus.names().events_stream();
         Some(gaps.iter().filter(|gap| gap["stream"] == stream.as_str()).count())

@@ -2,7 +2,7 @@
 
 use super::oracle::{self, Catalog};
 use super::provider::Accepted;
-use super::site::Site;
+use super::site::{Answer, Site};
 use super::watcher::{self, Seen, lock};
 use crate::Error;
 use crate::snapshot::first_difference;
@@ -30,16 +30,16 @@ pub(crate) async fn rest(site: &mut Site) -> Result<Result<f64, String>, Error> 
             return Ok(Err(ended));
         }
         let reader = site.readers().first().cloned().unwrap_or_default();
-        let (_, status) = site.ask(&reader, &["status"])?;
-        let (_, snapshots) = site.ask(&reader, &["snapshots"])?;
+        let status = site.ask(&reader, &["status"])?;
+        let snapshots = site.ask(&reader, &["snapshots"])?.values;
         let is_open = |snapshot: &&Value| snapshot["state"] == "open" || snapshot["state"] == "sweeping";
-        match status.first().map(unrest) {
+        match status.values.first().map(unrest) {
             Some(None) if snapshots.iter().any(|snapshot| is_open(&snapshot)) => {
                 (calm, last) = (0, "a snapshot is not swept".to_owned());
             }
             Some(None) => calm += 1,
             Some(Some(what)) => (calm, last) = (0, what),
-            None => (calm, last) = (0, "the status cannot be had".to_owned()),
+            None => (calm, last) = (0, format!("the status cannot be had: {}", status.said)),
         }
         // Twice in a row: between two looks, nothing was on its way from one stage to the next.
         if calm == 2 {
@@ -73,13 +73,15 @@ pub(crate) async fn judge(site: &Site, accepted: &[Accepted], seen: &Mutex<Seen>
     let expected = oracle::evaluate(accepted);
     let relations = oracle::refs_and_relations(accepted);
     for reader in site.readers() {
-        let (code, differing) = site.ask(&reader, &["verify"])?;
-        if code != 0 {
-            let refs: Vec<String> = differing.iter().take(TOLD).map(Value::to_string).collect();
+        let verified = site.ask(&reader, &["verify"])?;
+        if verified.code != 0 {
+            let refs: Vec<String> = verified.values.iter().take(TOLD).map(Value::to_string).collect();
             violations.push(format!(
-                "verify of reader {reader} ended with {code}: {} differ: {}",
-                differing.len(),
-                refs.join(" ")
+                "verify of reader {reader} ended with {}: {} differ: {} {}",
+                verified.code,
+                verified.values.len(),
+                refs.join(" "),
+                verified.said
             ));
         }
         let found = read(&reader).await?;
@@ -139,9 +141,9 @@ fn compare_relations(expected: &BTreeMap<String, oracle::Relations>, found: &Cat
 /// Every poison event has a dead letter, and nothing else has one.
 fn dead_letters(site: &Site, accepted: &[Accepted]) -> Result<Vec<String>, Error> {
     let reader = site.readers().first().cloned().unwrap_or_default();
-    let (code, letters) = site.ask(&reader, &["dead-letters", "--limit", "10000"])?;
+    let Answer { code, values: letters, said } = site.ask(&reader, &["dead-letters", "--limit", "10000"])?;
     if code != 0 {
-        return Ok(vec![format!("dead-letters ended with {code}")]);
+        return Ok(vec![format!("dead-letters ended with {code}: {said}")]);
     }
     let payloads: BTreeSet<&str> = letters.iter().filter_map(|letter| letter["payload"].as_str()).collect();
     let poison = accepted.iter().filter(|accepted| accepted.event.is_poison());

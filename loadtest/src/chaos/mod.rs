@@ -93,7 +93,9 @@ impl Chaos {
                 && let Some(seed) = seeds.next()
             {
                 let chaos = self.clone();
-                running.spawn(async move { (seed, chaos.suffer(seed).await) });
+                // It waits for programs and copies files: on the runtime's own threads the proxies would wait with it.
+                let runtime = tokio::runtime::Handle::current();
+                running.spawn_blocking(move || (seed, runtime.block_on(chaos.suffer(seed))));
             }
             let Some(ended) = running.join_next().await else { break };
             let (seed, outcome) = ended.expect("a run does not panic");

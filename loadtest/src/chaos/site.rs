@@ -55,6 +55,16 @@ impl Server {
     }
 }
 
+/// What an operator's command answered.
+pub(crate) struct Answer {
+    /// Its exit code; -1 when a signal ended it.
+    pub code: i32,
+    /// What it wrote as JSON, a value a line.
+    pub values: Vec<serde_json::Value>,
+    /// What it said besides: why it failed.
+    pub said: String,
+}
+
 /// Everything that runs.
 pub(crate) struct Site {
     pub bus: Bus,
@@ -299,22 +309,25 @@ impl Site {
         Ok(())
     }
 
-    /// Runs `callboard`; gives its exit code, and what it wrote as JSON, a value a line.
-    pub fn ask(&self, reader: &str, arguments: &[&str]) -> Result<(i32, Vec<serde_json::Value>), Error> {
+    /// Runs `callboard` and waits for it.
+    pub fn ask(&self, reader: &str, arguments: &[&str]) -> Result<Answer, Error> {
         let launch = &self.own.launch;
         let mut command = Command::new(&launch.program);
         command.args(arguments).args(["--output", "json"]).envs(launch.environment.iter().cloned());
         command.env("CALLBOARD_GRPC_URL", format!("http://{reader}"));
         let output = command.output().map_err(Error::io("run", &launch.program))?;
         let lines = String::from_utf8_lossy(&output.stdout);
-        let values = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok((output.status.code().unwrap_or(-1), values))
+        Ok(Answer {
+            code: output.status.code().unwrap_or(-1),
+            values: lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect(),
+            said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        })
     }
 
     /// What an operator does after a broker has forgotten events: snapshots whose parts may be lost withdraw nothing.
     pub fn discard_snapshots(&self) -> Result<(), Error> {
         let reader = self.readers().first().cloned().unwrap_or_default();
-        let (_, snapshots) = self.ask(&reader, &["snapshots"])?;
+        let snapshots = self.ask(&reader, &["snapshots"])?.values;
         for snapshot in snapshots.iter().filter(|snapshot| snapshot["state"] == "open") {
             let text = |name: &str| snapshot[name].as_str().unwrap_or_default().to_owned();
             // One that was decided meanwhile is left as it is.
