@@ -325,16 +325,10 @@ impl State {
     fn end_replay(&self) {
         let mut log = self.0.hub.write();
         let dropped = self.0.memory.end_replay();
-        let count = dropped.len();
-        for stored in dropped {
-            let (entity_ref, version) = (stored.entity_ref().into(), stored.version());
-            let before = Some(Arc::new(Told::new(stored)));
-            log.push(Change { entity_ref, version, before, after: None, place: None });
-        }
-        log.end_replay();
+        log.end_replay(dropped > 0);
         drop(log);
         self.0.hub.wake();
-        tracing::warn!(entities = self.entities(), dropped = count, "the entity stream was replaced and is replayed");
+        tracing::warn!(entities = self.entities(), dropped, "the entity stream was replaced and is replayed");
     }
 
     /// Tells everyone who waits that the reader stops.

@@ -194,13 +194,13 @@ impl Memory {
         self.replay.fetch_add(1, Relaxed);
     }
 
-    /// Drops what the running replay has not named, and gives back what that was.
+    /// Drops what the running replay has not named; gives how many that were.
     ///
     /// A dropped entity may come back with the version that was shown (the truth publishes it again as it was), but
     /// with none before it.
-    pub(crate) fn end_replay(&self) -> Vec<Arc<Stored>> {
+    pub(crate) fn end_replay(&self) -> usize {
         let replay = self.replay.load(Relaxed);
-        let mut dropped = Vec::new();
+        let mut dropped = 0;
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
             let unnamed = shard.by_ref.iter().filter(|held| held.named_in < replay).map(|held| held.stored.clone());
@@ -208,7 +208,7 @@ impl Memory {
             for stored in &unnamed {
                 self.put(&mut shard, stored.entity_ref(), stored.version().saturating_sub(1), None);
             }
-            dropped.extend(unnamed);
+            dropped += unnamed.len();
         }
         dropped
     }

@@ -77,6 +77,8 @@ pub(crate) struct Log {
     stale: Option<Place>,
     /// Changes up to this position came while a replaced stream was replayed.
     replayed: u64,
+    /// Who stands before this position may have been told of what a replay dropped.
+    dropped: u64,
     /// In this stream, not every change up to here has a trace.
     forgotten: u64,
 }
@@ -98,6 +100,7 @@ impl Log {
             replaying: false,
             stale: None,
             replayed: 0,
+            dropped: 0,
             forgotten: 0,
         }
     }
@@ -138,8 +141,19 @@ impl Log {
     }
 
     /// The replay is over, and what it did not name is gone. What it named and was known already has no trace.
-    pub fn end_replay(&mut self) {
+    ///
+    /// What is gone so (`has_dropped`) has no version to be told in: what the truth made of it was lost with the stream. So whoever watches has to begin anew.
+    pub fn end_replay(&mut self, has_dropped: bool) {
         self.replaying = false;
+        if has_dropped {
+            self.recent.clear();
+            self.recent_bytes = 0;
+            self.traces.clear();
+            self.newest.clear();
+            // A position of its own, so that one that begins now stands at it.
+            self.end += 1;
+            self.dropped = self.end;
+        }
         self.replayed = self.end;
         self.forgotten = self.here.map_or(0, |here| here.sequence);
     }
@@ -208,6 +222,11 @@ impl Log {
                 self.forgotten = self.forgotten.max(at.sequence);
             }
         }
+    }
+
+    /// Whether a watcher at this position has to begin anew: what it was told may be gone, and nobody can tell it so.
+    pub fn is_void(&self, position: u64) -> bool {
+        position < self.dropped
     }
 
     /// The changes behind a position, at most `limit`; none: they are not that recent any more.

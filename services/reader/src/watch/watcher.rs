@@ -23,6 +23,8 @@ const BATCH: usize = 256;
 const TRACES: usize = 1024;
 /// A bookmark tells of a new revision once a second; so many seconds pass before one comes although nothing is new.
 const QUIET_TICKS: u64 = 15;
+/// Why a watcher has to begin anew.
+const REPLACED: &str = "the stream of entities has been replaced since";
 /// How long a reader that is behind a token tries to get there.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
@@ -145,7 +147,7 @@ impl Watcher {
                     return Err(Error::TooOld { reason: "more has changed since than the reader remembers" });
                 }
                 Resume::AnotherStream => {
-                    return Err(Error::TooOld { reason: "the stream of entities has been replaced since" });
+                    return Err(Error::TooOld { reason: REPLACED });
                 }
                 Resume::NotYet => {}
             }
@@ -240,6 +242,9 @@ impl Watcher {
     fn step(&mut self) -> Result<bool, Error> {
         let state = self.state.clone();
         let log = state.hub().read();
+        if log.is_void(self.position) {
+            return Err(Error::TooOld { reason: REPLACED });
+        }
         if self.position == log.end() {
             return Ok(self.walk());
         }
