@@ -2,13 +2,14 @@
 
 use crate::delivered::Delivered;
 use crate::entity::decompress;
-use crate::nats::{Messages, Which};
+use crate::nats::Messages;
+use crate::status::{has_grown_anew, nanoseconds};
 use crate::{Backoff, Bus, Error, header, stream_status};
 use async_nats::Message;
 use bytes::Bytes;
 use futures::StreamExt;
 use std::collections::VecDeque;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// What a follower is told.
@@ -222,31 +223,4 @@ impl Follower {
             unprocessed: text(header::UNPROCESSED).map(str::to_owned),
         }))
     }
-}
-
-/// Whether a stream went back and has grown past a message since, of which sequence and time are known: then what stands up to there was stored later.
-/// (Where nothing of it is left, everything that was stored since is still to be told.)
-async fn has_grown_anew(bus: &Bus, stream: &str, (last_sequence, last_stored): (u64, u64)) -> Result<bool, Error> {
-    if last_stored == 0 {
-        return Ok(false);
-    }
-    let at = |which| bus.link.message(stream, which);
-    if let Some(same) = at(Which::At(last_sequence)).await? {
-        return Ok(nanoseconds(same.time.into()) != last_stored);
-    }
-    // It was replaced by a newer one of its subject, or never stood there. The newest that is left before it tells; it is found by halving.
-    let (mut from, mut to, mut newest) = (1, last_sequence, 0);
-    while from < to {
-        let middle = from + (to - from) / 2;
-        match at(Which::Next(middle, ">")).await?.filter(|found| found.sequence < to) {
-            Some(found) => (from, newest) = (found.sequence + 1, nanoseconds(found.time.into())),
-            None => to = middle,
-        }
-    }
-    Ok(newest > last_stored)
-}
-
-/// Since 1970.
-fn nanoseconds(at: SystemTime) -> u64 {
-    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

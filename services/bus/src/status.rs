@@ -2,7 +2,7 @@
 
 use crate::nats::Which;
 use crate::{Bus, Error};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A stream as it is now.
 #[derive(Clone, Debug)]
@@ -54,13 +54,29 @@ pub async fn find_stream(bus: &Bus, stream: &str) -> Result<Option<StreamStatus>
     bus.link.stream(stream).await
 }
 
-/// When the message of a sequence was stored; none: it is not there, or not any more.
+/// Whether a stream went back and has grown past a message since, of which the sequence and the time (in nanoseconds since 1970; 0: unknown) are known: then what stands up to there was stored later.
+/// (Where nothing of it is left, everything that was stored since is still to be told.)
 ///
 /// # Errors
 /// [`Error::Away`].
-pub async fn stored_at(bus: &Bus, stream: &str, sequence: i64) -> Result<Option<SystemTime>, Error> {
-    let message = bus.link.message(stream, Which::At(u64::try_from(sequence).unwrap_or(0))).await?;
-    Ok(message.map(|message| message.time.into()))
+pub async fn has_grown_anew(bus: &Bus, stream: &str, (last_sequence, last_stored): (u64, u64)) -> Result<bool, Error> {
+    if last_stored == 0 {
+        return Ok(false);
+    }
+    let at = |which| bus.link.message(stream, which);
+    if let Some(same) = at(Which::At(last_sequence)).await? {
+        return Ok(nanoseconds(same.time.into()) != last_stored);
+    }
+    // It was replaced by a newer one of its subject, or never stood there. The newest that is left before it tells; it is found by halving.
+    let (mut from, mut to, mut newest) = (1, last_sequence, 0);
+    while from < to {
+        let middle = from + (to - from) / 2;
+        match at(Which::Next(middle, ">")).await?.filter(|found| found.sequence < to) {
+            Some(found) => (from, newest) = (found.sequence + 1, nanoseconds(found.time.into())),
+            None => to = middle,
+        }
+    }
+    Ok(newest > last_stored)
 }
 
 /// The first message of a stream from a sequence on, as its leader has it: its sequence, and when it was stored.
@@ -109,4 +125,9 @@ async fn oldest(bus: &Bus, stream: &str, filters: &[String], acknowledged: u64) 
         }
     }
     oldest.and_then(|stored| stored.elapsed().ok())
+}
+
+/// Since 1970.
+pub(crate) fn nanoseconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

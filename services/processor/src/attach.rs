@@ -110,8 +110,7 @@ async fn compare(
         None => SeenStream { created: 0, last_sequence: 0, last_stored: 0 },
         Some(status) => seen(status),
     };
-    let went_back = seen.created != known.created && known.created != 0 || seen.last_sequence < known.last_sequence;
-    if !went_back && !holds_another(bus, stream, known).await? {
+    if !known.is_above(&seen) && !holds_another(bus, stream, known).await? {
         return Ok(());
     }
     if store.reset_stream(stream, known, &seen, remedy).await? {
@@ -130,10 +129,10 @@ async fn compare(
     Ok(())
 }
 
-/// Whether another message stands at the last sequence that is known: the stream went back, and has grown since.
+/// Whether the stream went back, and has grown past what is known since.
 pub(crate) async fn holds_another(bus: &Bus, stream: &str, known: &StreamPosition) -> Result<bool, bus::Error> {
-    let stored = bus::stored_at(bus, stream, known.last_sequence).await?;
-    Ok(stored.is_some_and(|at| nanoseconds(at) != known.last_stored))
+    let [sequence, stored] = [known.last_sequence, known.last_stored].map(|number| u64::try_from(number).unwrap_or(0));
+    bus::has_grown_anew(bus, stream, (sequence, stored)).await
 }
 
 /// Up to which sequence of the event stream everything is settled, for a durable that has to be made anew.

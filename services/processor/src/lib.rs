@@ -50,9 +50,10 @@ use catalog::planted;
 use decide::{Plan, Unapplied};
 use event::{Event, Loaded};
 use metrics::Metrics;
+use relay::StitchStream;
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{EntityRow, Life, Merge, RelationRow, Request, Store, StreamPosition};
 
@@ -144,8 +145,7 @@ pub(crate) struct Processor {
     pub outbox_is_full: AtomicBool,
     /// The streams are being looked at: nothing is taken.
     pub is_attaching: AtomicBool,
-    /// How often the stitch stream had been lost when that was last looked at: what is published into it after that is in this one.
-    pub stitch_resets: AtomicI64,
+    pub stitch_stream: Mutex<StitchStream>,
     /// A message shows that the streams are not those that were looked at.
     pub look_again: tokio::sync::Notify,
     /// Some claim is due to be read.
@@ -235,7 +235,7 @@ impl Processor {
             config,
             outbox_is_full,
             is_attaching,
-            stitch_resets: AtomicI64::new(0),
+            stitch_stream: Mutex::default(),
             look_again,
             reads_are_due,
             removals_go_on,
@@ -392,7 +392,7 @@ impl Processor {
     /// Says to others what a commit has for them to do.
     async fn after_commit(&self, lane: &str, plan: &Plan, request: Option<Request>) {
         if let Some(request) = request {
-            self.announce(lane, &request).await;
+            relay::announce(self, lane, &request).await;
         }
         if !plan.reads.is_empty() || !plan.reads_again.is_empty() {
             due::hint(self, lane).await;
@@ -403,24 +403,8 @@ impl Processor {
         conflicts::tell(self, &plan.conflicts_begun).await;
     }
 
-    /// Publishes what a committed batch asks for. What fails here is no loss: the outbox row is published by any processor's relay.
-    async fn announce(&self, lane: &str, request: &Request) {
-        let records = relay::records(&self.bus, lane, request);
-        let (stream, resets) = (self.bus.names().stitch_stream(), self.stitch_resets.load(Ordering::Relaxed));
-        match bus::publish_all(&self.bus, &records).await {
-            Ok(sequences) => {
-                let last =
-                    if planted::is("outbox-dropped") { 0 } else { sequences.last().copied().unwrap_or_default() };
-                if let Err(error) =
-                    self.store.note_published(request.outbox, last, Life { stream: &stream, resets }).await
-                {
-                    tracing::debug!(%error, outbox = request.outbox, "a published outbox row is not noted; it will be published again");
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, outbox = request.outbox, "an outbox row is not published; the relay does it")
-            }
-        }
+    fn stitch_stream(&self) -> MutexGuard<'_, StitchStream> {
+        self.stitch_stream.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

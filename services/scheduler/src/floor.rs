@@ -109,13 +109,11 @@ impl Floor {
 
     /// A stream that is not the one that is known is looked at by a processor first; until then nothing of it counts.
     async fn refuse_another(&self, stream: &str, known: &StreamPosition, status: &StreamStatus) -> Result<(), Error> {
-        let found = seen(status);
-        let went_back = known.created != found.created || found.last_sequence < known.last_sequence;
-        let stored = match went_back {
-            true => None,
-            false => bus::stored_at(&self.bus, stream, known.last_sequence).await?,
-        };
-        match went_back || stored.is_some_and(|at| nanoseconds(at) != known.last_stored) {
+        let [sequence, stored] =
+            [known.last_sequence, known.last_stored].map(|number| u64::try_from(number).unwrap_or(0));
+        let went_back =
+            known.is_above(&seen(status)) || bus::has_grown_anew(&self.bus, stream, (sequence, stored)).await?;
+        match went_back {
             true => {
                 Err(bus::Error::Away(format!("stream {stream} is another one, or went back; a processor looks at it"))
                     .into())

@@ -15,7 +15,7 @@ use metrics::Metrics;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use store::{Request, Snapshot, StateWrite, StitchState, Stitching, Store};
+use store::{Request, Snapshot, StateWrite, StitchState, Stitching, Store, StreamPosition};
 use tokio::time::Instant;
 
 /// Entities stitched in one transaction: as many as an atomic batch holds.
@@ -183,18 +183,22 @@ impl Stitcher {
             self.metrics.stitched("duplicate", asked.len() - due.len());
             asked = due;
         }
+        let entities = self.bus.names().entities_stream();
+        let Some(position) = self.store.stream_position(&entities).await.map_err(verdict)? else {
+            return Err(Failure::Away(format!("nothing is known of stream {entities} yet; a processor looks at it")));
+        };
         let mut left = Vec::new();
         for asked in asked.chunks(ENTITIES) {
             let stitching = self.store.stitch(asked).await.map_err(verdict)?;
             let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
-            self.stitch(stitching, wanted, rest).await?;
+            self.stitch(stitching, &position, wanted, rest).await?;
             left.extend(asked.iter().copied().filter(|(id, _)| !locked.contains(id)));
         }
         for asked in left.chunks(ENTITIES) {
             match self.store.stitch_after_others(asked).await {
                 Ok(stitching) => {
                     self.metrics.stitched("duplicate", asked.len() - stitching.states.len());
-                    self.stitch(stitching, wanted, rest).await?;
+                    self.stitch(stitching, &position, wanted, rest).await?;
                 }
                 Err(store::Error::Collision(_)) => rest.busy.extend(asked.iter().map(|(id, _)| *id)),
                 Err(error) => return Err(verdict(error)),
@@ -204,7 +208,13 @@ impl Stitcher {
     }
 
     /// One transaction, whose states are locked: read, build, publish, write, commit.
-    async fn stitch(&self, mut stitching: Stitching, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
+    async fn stitch(
+        &self,
+        mut stitching: Stitching,
+        position: &StreamPosition,
+        wanted: &Wanted,
+        rest: &mut Rest,
+    ) -> Result<(), Failure> {
         let started = Instant::now();
         let mut due = std::mem::take(&mut stitching.states);
         let asked = due.len();
@@ -235,7 +245,7 @@ impl Stitcher {
         }
         let (changes, unchanged) = publish::sort(built, &self.metrics);
         let published: BTreeSet<i64> = changes.iter().map(publish::Change::entity_id).collect();
-        match self.publish_and_commit(stitching, changes, unchanged).await {
+        match self.publish_and_commit(stitching, position, changes, unchanged).await {
             Ok(()) => lock(&self.unwritten).retain(|id| !published.contains(id)),
             Err(failure) => {
                 lock(&self.unwritten).extend(published);
@@ -249,11 +259,29 @@ impl Stitcher {
     async fn publish_and_commit(
         &self,
         mut stitching: Stitching,
+        position: &StreamPosition,
         changes: Vec<publish::Change>,
         unchanged: Vec<StateWrite>,
     ) -> Result<(), Failure> {
         let written = publish::publish(&self.bus, &mut stitching, changes, unchanged, &self.metrics).await?;
-        stitching.commit(&written).await.map_err(verdict)
+        self.note_published(position, &written.sequences).await?;
+        stitching.commit(&written.states).await.map_err(verdict)
+    }
+
+    /// Notes how far the entity stream goes, before it is committed that something stands there. What was published at or below what had been
+    /// published before is in a stream that went back.
+    async fn note_published(&self, position: &StreamPosition, sequences: &[u64]) -> Result<(), Failure> {
+        let (Some(lowest), Some(highest)) = (sequences.iter().min(), sequences.iter().max()) else { return Ok(()) };
+        let entities = self.bus.names().entities_stream();
+        let went_back = i64::try_from(*lowest).is_ok_and(|lowest| lowest <= position.published);
+        let highest = if went_back { store::GONE_BACK } else { *highest };
+        let is_same = self.store.note_highest(position.life(&entities), highest).await.map_err(verdict)?;
+        match is_same && !went_back {
+            true => Ok(()),
+            false => {
+                Err(Failure::Away(format!("stream {entities} went back to an older state; a processor looks at it")))
+            }
+        }
     }
 
     /// While bulk events are pending, bulk requests wait, for some seconds at most; then they are taken for a while.

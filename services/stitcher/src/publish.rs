@@ -54,6 +54,14 @@ impl Change {
     }
 }
 
+/// What was published, to be written.
+pub(crate) struct Published {
+    /// The states of all entities, also of those that did not change.
+    pub states: Vec<StateWrite>,
+    /// The sequences under which the broker has stored something now.
+    pub sequences: Vec<u64>,
+}
+
 /// Publishes the entities that changed; gives the states to be written, those of the others with them.
 pub(crate) async fn publish(
     bus: &Bus,
@@ -61,9 +69,9 @@ pub(crate) async fn publish(
     mut changes: Vec<Change>,
     mut written: Vec<StateWrite>,
     metrics: &Metrics,
-) -> Result<Vec<StateWrite>, Failure> {
+) -> Result<Published, Failure> {
     if changes.is_empty() {
-        return Ok(written);
+        return Ok(Published { states: written, sequences: Vec::new() });
     }
     let before: Vec<i64> = changes.iter().map(|change| change.state.version).collect();
     let versions = stitching.take_versions(changes.len()).await.map_err(verdict)?;
@@ -81,8 +89,9 @@ pub(crate) async fn publish(
         }
     }
     metrics.stitched("changed", changes.len());
+    let sequences = changes.iter().map(|change| change.state.sequence).collect();
     written.extend(changes.into_iter().map(|change| change.state));
-    Ok(written)
+    Ok(Published { states: written, sequences })
 }
 
 /// Entities of which the stream has another message than their locked states know: whoever published it did not live to write that.

@@ -13,7 +13,7 @@ use std::time::Duration;
 const OLDEST_SERVER: i32 = 140_000;
 
 /// Every change of the schema, in order.
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (1, "catalog", include_str!("../../../schemas/postgres/0001_catalog.sql")),
     (2, "snapshots", include_str!("../../../schemas/postgres/0002_snapshots.sql")),
     (3, "reads", include_str!("../../../schemas/postgres/0003_reads.sql")),
@@ -21,6 +21,7 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
     (6, "room", include_str!("../../../schemas/postgres/0006_room.sql")),
     (7, "pipeline", include_str!("../../../schemas/postgres/0007_pipeline.sql")),
     (8, "lean", include_str!("../../../schemas/postgres/0008_lean.sql")),
+    (9, "published", include_str!("../../../schemas/postgres/0009_published.sql")),
 ];
 
 /// Where the database is, and which installation's schema in it.

@@ -37,7 +37,7 @@ pub use removal::{Ancestor, Cascade, Step};
 pub use repair::{Gap, PublishedState, RepairState};
 pub use snapshots::{Conflict, OpenSnapshot, Parts, SnapshotRow, Sweep};
 pub use stitch::{Incoming, Shown, Snapshot, StateWrite, StitchState, WHATEVER};
-pub use streams::{Life, Remedy, SeenStream, StreamPosition};
+pub use streams::{GONE_BACK, Life, Remedy, SeenStream, StreamPosition};
 pub use view::{Counts, FailedEntity, TaskRow};
 pub use walk::{WalkStep, WalkedClaim};
 #[cfg(not(any(test, feature = "twin")))]

@@ -5,6 +5,9 @@ use crate::{Error, Floor};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 
+/// In the place of the highest sequence that was published: higher than any that the stream has, so that it is looked at.
+pub const GONE_BACK: u64 = i64::MAX as u64;
+
 /// A stream as a process sees it now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenStream {
@@ -42,12 +45,20 @@ pub struct StreamPosition {
     pub last_stored: i64,
     /// How often it was found wiped or gone back: what was published into it before is not there.
     pub resets: i64,
+    /// The highest sequence under which something was published into it since; [`GONE_BACK`]: it has gone back, and somebody has seen that.
+    pub published: i64,
 }
 
 impl StreamPosition {
     /// The stream as it is known here.
     pub fn life<'a>(&self, stream: &'a str) -> Life<'a> {
         Life { stream, resets: self.resets }
+    }
+
+    /// Whether a stream that is found so was wiped or went back. (One that went back and has grown past what is known since is told by its messages.)
+    pub fn is_above(&self, found: &SeenStream) -> bool {
+        found.created != self.created && self.created != 0
+            || found.last_sequence < self.last_sequence.max(self.published)
     }
 
     /// The revision of a message.
@@ -87,6 +98,14 @@ impl Store {
         let statement = statement.bind(life.resets);
         statement.execute(&self.pool).await?;
         Ok(())
+    }
+
+    /// Notes the highest sequence under which something was published into a stream; gives whether it is still the same stream. [`GONE_BACK`]: something
+    /// was published at or below what had been published before.
+    pub async fn note_highest(&self, life: Life<'_>, sequence: u64) -> Result<bool, Error> {
+        let statement = sqlx::query(include_str!("sql/note_highest.sql")).bind(life.stream);
+        let statement = statement.bind(i64::try_from(sequence).unwrap_or(i64::MAX)).bind(life.resets);
+        Ok(statement.execute(&self.pool).await?.rows_affected() > 0)
     }
 
     /// Records that a stream was wiped or went back from what `known` says: a new offset, above every revision known, for all that
@@ -145,7 +164,7 @@ pub(crate) async fn read_position_and_floor(
     name: &str,
 ) -> Result<(Option<StreamPosition>, Floor), Error> {
     let row = sqlx::query(include_str!("sql/read_stream_and_floor.sql")).bind(name).fetch_one(connection).await?;
-    let floor = Floor { revision: row.try_get(8)?, held: row.try_get(9)?, unswept: i64::MAX };
+    let floor = Floor { revision: row.try_get(9)?, held: row.try_get(10)?, unswept: i64::MAX };
     let is_known = row.try_get::<Option<i64>, _>(0)?.is_some();
     Ok((is_known.then(|| position(&row)).transpose()?, floor))
 }
@@ -160,5 +179,6 @@ fn position(row: &PgRow) -> Result<StreamPosition, Error> {
         last_sequence: row.try_get(3)?,
         last_stored: row.try_get(4)?,
         resets: row.try_get(7)?,
+        published: row.try_get(8)?,
     })
 }

@@ -160,6 +160,13 @@ impl Store {
         }
     }
 
+    pub async fn note_highest(&self, life: Life<'_>, sequence: u64) -> Result<bool, Error> {
+        match &self.truth {
+            Truth::Postgres(truth) => truth.note_highest(life, sequence).await,
+            Truth::Twin(truth) => truth.note_highest(life, sequence).await,
+        }
+    }
+
     pub async fn note_sequence(&self, life: Life<'_>, sequence: u64, stored: i64) -> Result<(), Error> {
         match &self.truth {
             Truth::Postgres(truth) => truth.note_sequence(life, sequence, stored).await,

@@ -6,5 +6,7 @@ select least(
   coalesce((select min(revision) - 1 from cascade), 9223372036854775807),
   coalesce((select min(begun) - 1 from snapshots where state in ('open', 'sweeping')), 9223372036854775807),
   -- A half rebuilt stream has none.
-  (select case when rebuild_after is null then 9223372036854775807 else -1 end from repair)
+  (select case when rebuild_after is null then 9223372036854775807 else -1 end from repair),
+  -- Nor one that is known to have gone back.
+  (select case when coalesce(max(published), 0) < 9223372036854775807 then 9223372036854775807 else -1 end from streams)
 )

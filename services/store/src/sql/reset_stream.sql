@@ -12,5 +12,6 @@ update streams set
   created = $4,
   last_sequence = $5,
   last_stored = $6,
+  published = 0,
   resets = resets + 1
 where name = $1 and last_sequence = $2 and last_stored = $3

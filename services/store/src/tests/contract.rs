@@ -2,7 +2,8 @@
 
 use crate::twin::{NoFaults, Twin};
 use crate::{
-    ClaimWrite, EntityWrite, Life, Merge, Remedy, Request, SeenStream, StateWrite, Store, StreamPosition, WHATEVER,
+    ClaimWrite, EntityWrite, GONE_BACK, Life, Merge, Remedy, Request, SeenStream, StateWrite, Store, StreamPosition,
+    WHATEVER,
 };
 use catalog::claims::{Claims, Head, Operation};
 use sqlx::{AssertSqlSafe, Executor, raw_sql};
@@ -125,6 +126,32 @@ fn what_was_settled_in_a_lost_stream_counts_for_nothing() {
         store.settle(8, life).await.unwrap();
         assert_eq!(store.floor().await.unwrap(), 9);
         assert_eq!(store.delete_published(3, life).await.unwrap(), 1);
+    });
+}
+
+#[test]
+fn a_stream_that_is_shorter_than_what_was_published_has_gone_back() {
+    on_both(async |place| {
+        let store = place.connect().await;
+        let request = merge_one(&store, "a:b/c", 7, claim()).await;
+        let life = a_life(&store).await;
+        let found = |last_sequence| SeenStream { created: 1, last_sequence, last_stored: 0 };
+        let known = async || store.stream_position("S").await.unwrap().unwrap();
+        assert!(!known().await.is_above(&found(0)));
+        store.note_published(request.outbox, 3, life).await.unwrap();
+        assert!(known().await.is_above(&found(2)) && !known().await.is_above(&found(3)));
+        assert!(store.note_highest(life, 5).await.unwrap());
+        assert!(store.note_highest(life, 4).await.unwrap());
+        assert!(known().await.is_above(&found(4)) && !known().await.is_above(&found(5)));
+        store.settle(9, life).await.unwrap();
+        store.delete_published(5, life).await.unwrap();
+        assert_eq!(store.watermark().await.unwrap(), 9);
+        assert!(store.note_highest(life, GONE_BACK).await.unwrap());
+        assert!(known().await.is_above(&found(1_000_000)));
+        assert_eq!(store.watermark().await.unwrap(), -1, "what it has lost is promised by nobody");
+        assert!(store.reset_stream("S", &known().await, &found(4), Remedy::PublishOutbox).await.unwrap());
+        assert!(!known().await.is_above(&found(4)));
+        assert!(!store.note_highest(life, 9).await.unwrap(), "it was of the stream that is lost");
     });
 }
 

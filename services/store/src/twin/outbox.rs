@@ -39,7 +39,7 @@ impl Store {
     pub async fn note_published(&self, outbox: i64, sequence: u64, life: Life<'_>) -> Result<(), Error> {
         let note = |ask| Some(Ask { sequence: Some(sequence), ..ask });
         let known = |view: View<'_>| view.database.outbox.get(view.tid, &outbox).map(|_| outbox).into_iter().collect();
-        self.change_asks("note_published", life, known, note).await?;
+        self.change_asks("note_published", (life, Some(sequence)), known, note).await?;
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Store {
         let is_acknowledged = |ask: &Ask| ask.sequence.is_some_and(|published| published <= sequence);
         let dropped = |view: View<'_>| view.asks(is_acknowledged);
         let keep = |ask| Some(ask).filter(|ask| !is_acknowledged(ask));
-        self.change_asks("delete_published", life, dropped, keep).await
+        self.change_asks("delete_published", (life, None), dropped, keep).await
     }
 
     pub async fn outbox_length(&self) -> Result<(i64, i64), Error> {
@@ -81,18 +81,23 @@ impl Store {
         .await
     }
 
-    /// Changes or removes some rows, as they are once they are locked, while the stream has the same life; gives how many there were.
+    /// Changes or removes some rows, as they are once they are locked, while the stream has the same life, of which something may be published up to a
+    /// sequence; gives how many there were.
     async fn change_asks(
         &self,
         point: &'static str,
-        life: Life<'_>,
+        (life, published): (Life<'_>, Option<u64>),
         which: impl FnOnce(View<'_>) -> Vec<i64>,
         change: impl Fn(Ask) -> Option<Ask>,
     ) -> Result<u64, Error> {
         let mut transaction = self.statement(point).await?;
         let ids = which(transaction.view());
         let mut count = 0;
-        if !transaction.holds(life).await? {
+        let holds = match published {
+            Some(sequence) => transaction.raise_published(life, sequence).await?,
+            None => transaction.holds(life).await?,
+        };
+        if !holds {
             transaction.finish().await?;
             return Ok(count);
         }

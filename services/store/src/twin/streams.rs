@@ -30,6 +30,7 @@ impl View<'_> {
             position.created = seen.created;
             position.last_sequence = seen.last_sequence;
             position.last_stored = seen.last_stored;
+            position.published = 0;
             position.resets += 1;
         });
     }
@@ -66,6 +67,16 @@ impl Transaction {
         }
         self.lock(Key::Stream(life.stream.to_owned())).await?;
         Ok(has(self.view()))
+    }
+
+    /// `note_highest.sql`: whether the stream's row has this life.
+    pub(super) async fn raise_published(&mut self, life: Life<'_>, sequence: u64) -> Result<bool, Error> {
+        let holds = self.holds(life).await?;
+        if holds {
+            let sequence = i64::try_from(sequence).unwrap_or(i64::MAX);
+            self.view().change_stream(life.stream, |known| known.published = known.published.max(sequence));
+        }
+        Ok(holds)
     }
 
     /// `unpublish.sql`
@@ -107,6 +118,7 @@ impl Store {
                         last_sequence,
                         last_stored,
                         resets: 0,
+                        published: 0,
                     };
                     view.database.streams.put(view.tid, name.to_owned(), Some(position));
                 }
@@ -141,6 +153,13 @@ impl Store {
             }
         }
         transaction.finish().await
+    }
+
+    pub async fn note_highest(&self, life: Life<'_>, sequence: u64) -> Result<bool, Error> {
+        let mut transaction = self.statement("note_highest").await?;
+        let is_same = transaction.raise_published(life, sequence).await?;
+        transaction.finish().await?;
+        Ok(is_same)
     }
 
     pub async fn reset_stream(
