@@ -75,11 +75,7 @@ async fn follow(address: &str, token: &mut String, seen: &Mutex<Seen>) -> Result
         let mut seen = lock(seen);
         seen.events += 1;
         let known = seen.entities.insert(entity_ref.clone(), (event.version, is_there));
-        // What a replaced stream does not name is gone with the version that it had.
-        let is_repeated = |(version, was_there): &(i64, bool)| {
-            *version > event.version || *version == event.version && (is_there || !was_there)
-        };
-        if let Some((version, _)) = known.filter(is_repeated) {
+        if let Some((version, _)) = known.filter(|(version, _)| *version >= event.version) {
             seen.violations.push(format!("watch: {entity_ref}: version {} after {version}", event.version));
         }
         drop(seen);
