@@ -43,7 +43,8 @@ pub use names::{Names, decode_token, encode_token};
 pub use publish::{Published, Record, publish, publish_all, publish_at_once};
 pub use retry::Backoff;
 pub use status::{
-    ConsumerStatus, StreamStatus, consumer_status, find_stream, has_grown_anew, next_stored, stream_status, unsettled,
+    ConsumerStatus, StreamStatus, consumer_status, find_stream, has_grown_anew, made_at, nanoseconds, next_stored,
+    stream_status, unsettled,
 };
 pub use stop::{Stop, Stopper, stop};
 pub use streams::{Consumers, Limits, delete, ensure_consumers, ensure_streams, purge_through};

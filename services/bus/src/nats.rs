@@ -10,7 +10,7 @@ use async_nats::{HeaderMap, Message, RequestErrorKind};
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// What the broker says of a consumer that is there, but begins at another message: it has one code for all that cannot be changed.
 const BEGINS_ELSEWHERE: [&str; 2] = ["deliver policy can not be updated", "start sequence can not be updated"];
@@ -57,6 +57,7 @@ pub(crate) struct Counts {
     pub redelivered: u64,
     pub acknowledged_through: u64,
     pub filters: Vec<String>,
+    pub made: SystemTime,
 }
 
 /// The messages of a consumer that needs no acknowledgement.
@@ -251,6 +252,7 @@ impl Nats {
                 true => vec![info.config.filter_subject],
                 false => info.config.filter_subjects,
             },
+            made: info.created.into(),
         })
     }
 

@@ -116,6 +116,14 @@ pub async fn unsettled(bus: &Bus, stream: &str, durable: &str) -> Result<u64, Er
     Ok(counts.pending + counts.in_flight)
 }
 
+/// When a durable consumer was made. One that was deleted is made anew, and delivers once more what was delivered already, as if for the first time.
+///
+/// # Errors
+/// [`Error::Away`], also where there is no such consumer.
+pub async fn made_at(bus: &Bus, stream: &str, durable: &str) -> Result<SystemTime, Error> {
+    Ok(bus.link.consumer(stream, durable).await?.made)
+}
+
 async fn oldest(bus: &Bus, stream: &str, filters: &[String], acknowledged: u64) -> Option<Duration> {
     let mut oldest: Option<SystemTime> = None;
     for filter in filters {
@@ -127,7 +135,7 @@ async fn oldest(bus: &Bus, stream: &str, filters: &[String], acknowledged: u64) 
     oldest.and_then(|stored| stored.elapsed().ok())
 }
 
-/// Since 1970.
-pub(crate) fn nanoseconds(at: SystemTime) -> u64 {
+/// A moment as the broker counts it: nanoseconds since 1970.
+pub fn nanoseconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

@@ -128,16 +128,14 @@ async fn heard(follower: &mut Follower) -> Heard<Followed> {
 
 impl Heard<Followed> {
     fn take(self, state: &State) {
-        state.stored_at(self.stored);
         state.apply(self.followed, self.lag);
-        state.reach(self.sequence);
+        state.reach(self.sequence, self.stored);
     }
 }
 
 impl Heard<Ahead> {
     fn take(self, state: &State) {
-        state.stored_at(self.stored);
         state.take(self.followed, self.lag);
-        state.reach(self.sequence);
+        state.reach(self.sequence, self.stored);
     }
 }

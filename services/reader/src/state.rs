@@ -39,8 +39,6 @@ struct Inner {
     hub: Hub,
     current: Current,
     lag: AtomicU64,
-    /// See [`State::stored_at`].
-    stored: AtomicU64,
     unreadable: AtomicU64,
 }
 
@@ -51,8 +49,6 @@ pub(crate) struct Kept {
     pub place: Place,
     /// See [`Head::forgotten`].
     pub forgotten: u64,
-    /// See [`Head::stored`].
-    pub stored: u64,
     /// What the stream said last.
     pub watermark: i64,
     /// The changes that are remembered, oldest first.
@@ -62,8 +58,8 @@ pub(crate) struct Kept {
 /// What the follower was told, worked out as far as it can be ahead.
 #[derive(Debug)]
 pub(crate) enum Ahead {
-    /// An entity or its deletion; not prepared: nothing new.
-    Entity { entity_ref: String, version: i64, sequence: u64, prepared: Option<Box<Prepared>>, reason: Option<Reason> },
+    /// An entity or its deletion, and its message's sequence and time; not prepared: nothing new.
+    Entity { entity_ref: String, version: i64, at: (u64, u64), prepared: Option<Box<Prepared>>, reason: Option<Reason> },
     /// Anything else.
     Told(Followed),
 }
@@ -97,7 +93,6 @@ impl Default for Inner {
             hub: Hub::default(),
             current: Current::default(),
             lag: AtomicU64::new(0),
-            stored: AtomicU64::new(0),
             unreadable: AtomicU64::new(0),
         }
     }
@@ -166,14 +161,9 @@ impl State {
         self.0.hub.read().news().1
     }
 
-    /// When the message that is taken next was stored: [`bus::Follower::stored`]. Noted before the log reaches it.
-    pub(crate) fn stored_at(&self, stored: u64) {
-        self.0.stored.store(stored, Relaxed);
-    }
-
-    /// Everything up to this sequence of the stream was taken.
-    pub fn reach(&self, sequence: u64) {
-        self.0.hub.write().reach(sequence);
+    /// Everything up to this sequence of the stream was taken; its message was stored at this time (see [`bus::Follower::stored`]).
+    pub fn reach(&self, sequence: u64, stored: u64) {
+        self.0.hub.write().reach(sequence, stored);
     }
 
     /// Whether everything that stood in the stream when following it began is here.
@@ -191,15 +181,13 @@ impl State {
         let log = self.0.hub.read();
         let watermark = self.watermark().filter(|_| self.ready())?;
         let (place, forgotten, traces) = log.keep()?;
-        let stored = self.0.stored.load(Relaxed);
-        Some(Kept { place, forgotten, stored, watermark, traces })
+        Some(Kept { place, forgotten, watermark, traces })
     }
 
     /// Begins where a snapshot was; its entities are in the memory already.
     pub(crate) fn restore(&self, head: &Head, traces: Vec<Past<String>>) {
-        let place = Place { stream: head.stream, sequence: head.sequence };
+        let place = Place { stream: head.stream, sequence: head.sequence, stored: head.stored };
         self.0.hub.write().restore(place, head.forgotten, traces);
-        self.stored_at(head.stored);
         self.0.unprocessed.restore(head.unprocessed.clone());
         self.0.progress.send_modify(|progress| {
             (progress.stream, progress.watermark) = (Some(head.stream), Some(head.watermark));
@@ -211,10 +199,11 @@ impl State {
         let Followed::Entity(mut message) = followed else { return Ahead::Told(followed) };
         let revision = message.revision;
         let reason = message.unprocessed.take().map(|error| Reason { revision, error });
-        let (entity_ref, version, sequence) = (message.entity_ref.clone(), message.version, message.sequence);
+        let (entity_ref, version) = (message.entity_ref.clone(), message.version);
+        let at = (message.sequence, bus::nanoseconds(message.published));
         let is_newer = self.0.memory.is_newer(&entity_ref, version);
         let prepared = is_newer.then(|| Box::new(self.0.memory.prepare(message)));
-        Ahead::Entity { entity_ref, version, sequence, prepared, reason }
+        Ahead::Entity { entity_ref, version, at, prepared, reason }
     }
 
     /// Takes what the follower was told; `lag` are the messages still to come.
@@ -226,11 +215,11 @@ impl State {
     pub(crate) fn take(&self, ahead: Ahead, lag: u64) {
         self.0.lag.store(lag, Relaxed);
         match ahead {
-            Ahead::Entity { entity_ref, version, sequence, prepared, reason } => {
+            Ahead::Entity { entity_ref, version, at, prepared, reason } => {
                 if prepared.is_some() {
                     self.0.unprocessed.note(&entity_ref, reason);
                 }
-                self.take_entity(&entity_ref, version, sequence, prepared);
+                self.take_entity(&entity_ref, version, at, prepared);
             }
             Ahead::Told(followed) => self.take_told(followed),
         }
@@ -273,11 +262,17 @@ impl State {
         }
     }
 
-    fn take_entity(&self, entity_ref: &str, version: i64, sequence: u64, prepared: Option<Box<Prepared>>) {
+    fn take_entity(
+        &self,
+        entity_ref: &str,
+        version: i64,
+        (sequence, stored): (u64, u64),
+        prepared: Option<Box<Prepared>>,
+    ) {
         let is_watched = self.ready();
         // Held over both, so that whoever reads the log sees the memory as of its end.
         let mut log = self.0.hub.write();
-        log.reach(sequence);
+        log.reach(sequence, stored);
         let change = match prepared.map(|prepared| self.0.memory.take(*prepared)) {
             None | Some(Applied::Known) => return,
             Some(Applied::Newer(change)) => change,

@@ -55,6 +55,8 @@ pub(crate) struct Rates {
 pub(crate) struct Blows {
     /// The longest pause between two, in milliseconds.
     pub pause: u64,
+    /// The longest that a process stands still, in milliseconds.
+    pub stall: u64,
     pub kinds: Vec<Blow>,
 }
 
@@ -111,7 +113,7 @@ impl Profile {
             poison: random.percent(40),
             keys: *random.one_of(&[0, 20, 40, 80]),
         };
-        Profile {
+        let profile = Profile {
             processors: 1 + random.below(3),
             stitchers: 1 + random.below(2),
             schedulers: 1 + random.below(2),
@@ -122,7 +124,15 @@ impl Profile {
             pause: *random.one_of(&[30, 100, 400]),
             workload,
             faults,
-            blows: Blows { pause: *random.one_of(&[400, 1500, 4000]), kinds },
-        }
+            blows: Blows { pause: *random.one_of(&[400, 1500, 4000]), stall: 14_000, kinds },
+        };
+        if random.percent(2) { profile.slow(random) } else { profile }
+    }
+
+    /// The same in minutes: withdrawn claims are forgotten while somebody still holds an event from before.
+    fn slow(self, random: &mut Random) -> Profile {
+        let blows = Blows { pause: 2000, stall: 240_000, kinds: vec![Blow::Stall] };
+        let storm = Duration::from_secs(240 + random.below(120));
+        Profile { processors: 3, storm, providers: 2, names: 2, pause: 4000, blows, ..self }
     }
 }

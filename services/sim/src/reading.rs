@@ -26,7 +26,7 @@ pub(crate) async fn follow(site: Arc<Site>, bus: Bus, state: State, stop: Stop) 
             _ => None,
         };
         state.apply(followed, follower.lag());
-        state.reach(follower.sequence());
+        state.reach(follower.sequence(), follower.stored());
         let Some(entity_ref) = told else { continue };
         if let Some(shown) = state.memory().by_ref(&entity_ref) {
             let known = versions.insert(entity_ref.clone(), shown.version()).unwrap_or(0);
@@ -37,16 +37,20 @@ pub(crate) async fn follow(site: Arc<Site>, bus: Bus, state: State, stop: Stop) 
     }
 }
 
+/// The newest version of each entity that a watcher was told of, and whether it is there.
+pub(crate) type Watched = BTreeMap<String, (i64, bool)>;
+
 /// Watches whichever reader came up last, is cut off now and then, and resumes.
 pub(crate) async fn watch(site: Arc<Site>) {
     let mut random = Random::new(site.seed, 3);
     let mut token = String::new();
-    let mut seen: BTreeMap<String, i64> = BTreeMap::new();
+    let mut seen = Watched::new();
     loop {
         tokio::time::sleep(Duration::from_millis(50 + random.below(400))).await;
         let Some(state) = site.newest_reader().filter(State::ready) else { continue };
         if token.is_empty() {
             seen.clear();
+            site.watched(&seen);
         }
         let request = WatchEntitiesRequest { resume_token: token.clone(), ..WatchEntitiesRequest::default() };
         let Ok(events) = reader::watch_entities(&state, &request).await else {
@@ -55,19 +59,20 @@ pub(crate) async fn watch(site: Arc<Site>) {
             continue;
         };
         let mut events = std::pin::pin!(events);
-        let mut left = 1 + random.below(12);
+        let mut left = if site.is_over() { u64::MAX } else { 1 + random.below(12) };
         while left > 0 {
             left -= 1;
             let patience = Duration::from_millis(200 + random.below(3000));
             let Ok(Some(Ok(event))) = tokio::time::timeout(patience, events.next()).await else { break };
-            let entity_ref = match &event.event {
-                Some(Event::Change(entity)) => entity.entity().ok().map(|entity| entity.r#ref),
-                Some(Event::Deletion(deletion)) => Some(deletion.r#ref.clone()),
+            let told = match &event.event {
+                Some(Event::Change(entity)) => entity.entity().ok().map(|entity| (entity.r#ref, true)),
+                Some(Event::Deletion(deletion)) => Some((deletion.r#ref.clone(), false)),
                 _ => None,
             };
-            if let Some(entity_ref) = entity_ref {
-                let known = seen.insert(entity_ref.clone(), event.version);
-                if let Some(known) = known.filter(|known| *known >= event.version) {
+            if let Some((entity_ref, is_there)) = told {
+                let known = seen.insert(entity_ref.clone(), (event.version, is_there));
+                site.watched(&seen);
+                if let Some((known, _)) = known.filter(|(known, _)| *known >= event.version) {
                     site.violated(format!(
                         "I5: a watcher is told of {entity_ref} in version {} after {known}",
                         event.version

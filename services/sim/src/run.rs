@@ -5,6 +5,7 @@ use crate::site::Site;
 use crate::storm::Storm;
 use crate::trace::Trace;
 use crate::{chance, judge, reading};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Once};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 const REST_LIMIT: Duration = Duration::from_secs(1200);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(250);
-
+/// How long a watcher may take to have what the reader has.
+const WATCH_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked whether the watermark has reached the newest event.
 const PROMISE_LOOK: Duration = Duration::from_millis(20);
 
@@ -89,7 +91,10 @@ async fn simulate(seed: u64, with_trace: bool) -> Outcome {
     let mut violations = site.violations();
     match rested {
         Err(what) => violations.push(format!("no rest within {REST_LIMIT:?}: {what}")),
-        Ok(()) => violations.extend(judge::judge(&site, &bus, &store).await),
+        Ok(()) => {
+            violations.extend(judge::judge(&site, &bus, &store).await);
+            violations.extend(watched(&site).await);
+        }
     }
     storm.end().await;
     for late in site.violations() {
@@ -151,6 +156,26 @@ async fn promised(site: Arc<Site>) {
             };
             return site.promise(site.all_names().into_iter().filter_map(shown).collect());
         }
+    }
+}
+
+/// A watcher has the newest of everything in the end: what it takes to be there is what its reader has.
+async fn watched(site: &Site) -> Option<String> {
+    let until = Instant::now() + WATCH_LIMIT;
+    loop {
+        let shown = |entity_ref: String| {
+            let version = site.newest_reader()?.memory().by_ref(&entity_ref)?.version();
+            Some((entity_ref, version))
+        };
+        let shown: BTreeMap<String, i64> = site.all_names().into_iter().filter_map(shown).collect();
+        let watched = site.watched_now();
+        if shown == watched {
+            return None;
+        }
+        if Instant::now() > until {
+            return Some(format!("I5: the reader shows {shown:?}, and its watcher was told {watched:?}"));
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

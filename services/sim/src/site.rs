@@ -2,7 +2,7 @@
 
 use crate::faults::{Faults, Process};
 use crate::profile::{Profile, Rates};
-use crate::reading;
+use crate::reading::{self, Watched};
 use crate::trace::Trace;
 use bus::twin::{Line, Snapshot, Twin};
 use bus::{Bus, Limits, Stop, Stopper};
@@ -65,6 +65,7 @@ pub(crate) struct Site {
     readers: Mutex<Vec<State>>,
     violations: Mutex<Vec<String>>,
     promised: Mutex<Option<BTreeMap<String, i64>>>,
+    watched: Mutex<Watched>,
     hosts: AtomicU64,
     pipeline: Arc<Pipeline>,
 }
@@ -93,6 +94,7 @@ impl Site {
             readers: Mutex::default(),
             violations: Mutex::default(),
             promised: Mutex::default(),
+            watched: Mutex::default(),
             hosts: AtomicU64::new(0),
             pipeline: PIPELINE.clone(),
         })
@@ -247,6 +249,19 @@ impl Site {
     /// The reader that came up last.
     pub fn newest_reader(&self) -> Option<State> {
         lock(&self.readers).last().cloned()
+    }
+
+    /// Notes what the watcher has been told.
+    pub fn watched(&self, seen: &Watched) {
+        lock(&self.watched).clone_from(seen);
+    }
+
+    /// What the watcher takes to be there, by ref with the version.
+    pub fn watched_now(&self) -> BTreeMap<String, i64> {
+        let there = |(entity_ref, (version, is_there)): (&String, &(i64, bool))| {
+            is_there.then(|| (entity_ref.clone(), *version))
+        };
+        lock(&self.watched).iter().filter_map(there).collect()
     }
 
     /// What a reader shows, by ref with the version, when it knows that the newest event is in it.

@@ -86,7 +86,7 @@ impl Storm {
                 }
             }
             Blow::Stall => {
-                let duration = Duration::from_millis(500 + self.random.below(14_000));
+                let duration = Duration::from_millis(500 + self.random.below(self.site.profile.blows.stall));
                 if let Some(one) = self.pick() {
                     self.site.stall(&self.running[one], duration);
                 }

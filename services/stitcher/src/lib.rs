@@ -12,6 +12,7 @@ pub use build::{Expected, expected};
 
 use bus::{Bus, Failure, Item, Lane, Limits, Names, Outcome, Stop, Worker};
 use metrics::Metrics;
+use publish::Published;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -113,10 +114,14 @@ impl bus::Handler for Stitcher {
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
         let requests: Vec<Result<Request, String>> = items.iter().map(load).collect();
         self.metrics.taken(lane.name, requests.iter().flatten());
+        let made = bus::made_at(&self.bus, &lane.stream, lane.durable);
+        let (made, position) = tokio::join!(made, self.position());
+        let (made, position) = (made.map_err(|error| Failure::Away(error.to_string()))?, position?);
+        let came_before = |item: &Item| item.deliveries > 1 || item.published <= made;
         let asking = items.iter().zip(&requests);
-        let wanted = merge(asking.filter_map(|(item, request)| Some((item.deliveries > 1, request.as_ref().ok()?))));
+        let wanted = merge(asking.filter_map(|(item, request)| Some((came_before(item), request.as_ref().ok()?))));
         let mut rest = Rest::default();
-        self.stitch_all(&wanted, &mut rest).await?;
+        self.stitch_all(&wanted, &position, &mut rest).await?;
         Ok(requests.into_iter().map(|request| outcome(request, &rest)).collect())
     }
 }
@@ -170,9 +175,17 @@ fn outcome(request: Result<Request, String>, rest: &Rest) -> Outcome {
 }
 
 impl Stitcher {
+    /// What is known of the entity stream.
+    async fn position(&self) -> Result<StreamPosition, Failure> {
+        let entities = self.bus.names().entities_stream();
+        let position = self.store.stream_position(&entities).await.map_err(verdict)?;
+        position
+            .ok_or_else(|| Failure::Away(format!("nothing is known of stream {entities} yet; a processor looks at it")))
+    }
+
     /// Stitches what is free, in parts, and then what another stitcher held: mostly it has done that by then. Of more than one part it is looked
     /// first what is still to be stitched, so that each transaction, and each batch that is published, is of as many entities as it may be.
-    async fn stitch_all(&self, wanted: &Wanted, rest: &mut Rest) -> Result<(), Failure> {
+    async fn stitch_all(&self, wanted: &Wanted, position: &StreamPosition, rest: &mut Rest) -> Result<(), Failure> {
         let mut asked: Vec<(i64, i64)> = {
             let unwritten = lock(&self.unwritten);
             let newest = |(id, ask): (&i64, &Ask)| if unwritten.contains(id) { store::WHATEVER } else { ask.newest() };
@@ -183,22 +196,18 @@ impl Stitcher {
             self.metrics.stitched("duplicate", asked.len() - due.len());
             asked = due;
         }
-        let entities = self.bus.names().entities_stream();
-        let Some(position) = self.store.stream_position(&entities).await.map_err(verdict)? else {
-            return Err(Failure::Away(format!("nothing is known of stream {entities} yet; a processor looks at it")));
-        };
         let mut left = Vec::new();
         for asked in asked.chunks(ENTITIES) {
             let stitching = self.store.stitch(asked).await.map_err(verdict)?;
             let locked: HashSet<i64> = stitching.states.iter().map(|state| state.entity_id).collect();
-            self.stitch(stitching, &position, wanted, rest).await?;
+            self.stitch(stitching, position, wanted, rest).await?;
             left.extend(asked.iter().copied().filter(|(id, _)| !locked.contains(id)));
         }
         for asked in left.chunks(ENTITIES) {
             match self.store.stitch_after_others(asked).await {
                 Ok(stitching) => {
                     self.metrics.stitched("duplicate", asked.len() - stitching.states.len());
-                    self.stitch(stitching, &position, wanted, rest).await?;
+                    self.stitch(stitching, position, wanted, rest).await?;
                 }
                 Err(store::Error::Collision(_)) => rest.busy.extend(asked.iter().map(|(id, _)| *id)),
                 Err(error) => return Err(verdict(error)),
@@ -224,7 +233,9 @@ impl Stitcher {
         let is_doubtful = |id: &i64| wanted[id].is_again || unwritten.contains(id);
         due.retain(|state| is_doubtful(&state.entity_id) || !is_done(state));
         self.metrics.stitched("duplicate", asked - due.len());
-        due.retain(|state| match state.wait_ms.filter(|_| !is_done(state)) {
+        // Who asks for whatever was stitched before is never done with it: of several such entities there would always be one that waits.
+        let may_wait = |state: &StitchState| !is_done(state) && !wanted[&state.entity_id].transactions.contains(&0);
+        due.retain(|state| match state.wait_ms.filter(|_| may_wait(state)) {
             Some(wait) => {
                 rest.too_soon.insert(state.entity_id, wait);
                 false
@@ -263,18 +274,23 @@ impl Stitcher {
         changes: Vec<publish::Change>,
         unchanged: Vec<StateWrite>,
     ) -> Result<(), Failure> {
-        let written = publish::publish(&self.bus, &mut stitching, changes, unchanged, &self.metrics).await?;
-        self.note_published(position, &written.sequences).await?;
-        stitching.commit(&written.states).await.map_err(verdict)
+        let states = match changes.is_empty() {
+            true => unchanged,
+            false => {
+                let published = publish::publish(&self.bus, &mut stitching, changes, unchanged, &self.metrics).await?;
+                self.note(position, &published).await?;
+                published.states
+            }
+        };
+        stitching.commit(&states).await.map_err(verdict)
     }
 
-    /// Notes how far the entity stream goes, before it is committed that something stands there. What was published at or below what had been
-    /// published before is in a stream that went back.
-    async fn note_published(&self, position: &StreamPosition, sequences: &[u64]) -> Result<(), Failure> {
-        let (Some(lowest), Some(highest)) = (sequences.iter().min(), sequences.iter().max()) else { return Ok(()) };
+    /// Notes how far the entity stream goes, before it is committed that something stands there. What was stored at or below what had been
+    /// stored before is in a stream that went back.
+    async fn note(&self, position: &StreamPosition, published: &Published) -> Result<(), Failure> {
+        let went_back = published.lowest.is_some_and(|lowest| lowest <= u64::try_from(position.published).unwrap_or(0));
+        let highest = if went_back { store::GONE_BACK } else { published.highest };
         let entities = self.bus.names().entities_stream();
-        let went_back = i64::try_from(*lowest).is_ok_and(|lowest| lowest <= position.published);
-        let highest = if went_back { store::GONE_BACK } else { *highest };
         let is_same = self.store.note_highest(position.life(&entities), highest).await.map_err(verdict)?;
         match is_same && !went_back {
             true => Ok(()),

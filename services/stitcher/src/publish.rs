@@ -58,8 +58,10 @@ impl Change {
 pub(crate) struct Published {
     /// The states of all entities, also of those that did not change.
     pub states: Vec<StateWrite>,
-    /// The sequences under which the broker has stored something now.
-    pub sequences: Vec<u64>,
+    /// The lowest sequence under which the broker has stored something now; none: it had all of it.
+    pub lowest: Option<u64>,
+    /// The highest sequence under which something of it stands.
+    pub highest: u64,
 }
 
 /// Publishes the entities that changed; gives the states to be written, those of the others with them.
@@ -70,9 +72,7 @@ pub(crate) async fn publish(
     mut written: Vec<StateWrite>,
     metrics: &Metrics,
 ) -> Result<Published, Failure> {
-    if changes.is_empty() {
-        return Ok(Published { states: written, sequences: Vec::new() });
-    }
+    let unchanged = written.len();
     let before: Vec<i64> = changes.iter().map(|change| change.state.version).collect();
     let versions = stitching.take_versions(changes.len()).await.map_err(verdict)?;
     for (change, version) in changes.iter_mut().zip(versions) {
@@ -89,9 +89,10 @@ pub(crate) async fn publish(
         }
     }
     metrics.stitched("changed", changes.len());
-    let sequences = changes.iter().map(|change| change.state.sequence).collect();
+    let lowest = changes.iter().map(|change| change.state.sequence).min();
     written.extend(changes.into_iter().map(|change| change.state));
-    Ok(Published { states: written, sequences })
+    let highest = written[unchanged..].iter().map(|state| state.sequence).max().unwrap_or(0);
+    Ok(Published { states: written, lowest, highest })
 }
 
 /// Entities of which the stream has another message than their locked states know: whoever published it did not live to write that.

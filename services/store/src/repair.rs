@@ -28,7 +28,7 @@ pub struct PublishedState {
 /// How far repair is.
 #[derive(Clone, Copy, Debug)]
 pub struct RepairState {
-    /// Everything is being published again.
+    /// Everything is being published again, or will be: a stream is known to have gone back.
     pub is_rebuilding: bool,
     /// The checker's place in its round.
     pub checked_after: i64,

@@ -151,11 +151,17 @@ impl Client {
 
     pub async fn put_consumer(&self, stream: &str, wanted: pull::Config) -> Result<(), Error> {
         let durable = wanted.durable_name.clone().unwrap_or_default();
-        self.with_stream(stream.to_owned(), move |stream| match stream.consumers.get_mut(&durable) {
-            Some(known) => known.config = wanted,
-            None => drop(stream.consumers.insert(durable, Consumer::new(wanted))),
-        })
-        .await
+        let (name, missing) = (stream.to_owned(), format!("stream {stream}: stream not found"));
+        let put = move |core: &mut Core| {
+            let made = core.stamp();
+            let consumers = &mut core.streams.get_mut(&name)?.consumers;
+            match consumers.get_mut(&durable) {
+                Some(known) => known.config = wanted,
+                None => drop(consumers.insert(durable, Consumer::new(wanted, made))),
+            }
+            Some(())
+        };
+        self.ask(put).await?.ok_or(Error::Away(missing))
     }
 
     pub async fn delete_consumer(&self, stream: &str, durable: &str) -> Result<(), Error> {

@@ -18,6 +18,8 @@ const FORGOTTEN: u64 = 40_000_000;
 #[derive(Clone)]
 pub(super) struct Consumer {
     pub config: pull::Config,
+    /// When it was made.
+    pub made: i64,
     /// The next sequence that was never delivered.
     pub next: u64,
     /// The last one that was.
@@ -75,13 +77,14 @@ impl Word {
 }
 
 impl Consumer {
-    pub fn new(config: pull::Config) -> Consumer {
+    pub fn new(config: pull::Config, made: i64) -> Consumer {
         let next = match config.deliver_policy {
             DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
             _ => 1,
         };
         Consumer {
             config,
+            made,
             next,
             delivered: next - 1,
             count: 0,

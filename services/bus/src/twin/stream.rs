@@ -217,6 +217,7 @@ impl Stream {
             redelivered: consumer.pending.values().filter(|held| held.deliveries > 1).count() as u64,
             acknowledged_through: consumer.acknowledged_through,
             filters: consumer.config.filter_subjects.clone(),
+            made: system_time(consumer.made),
         })
     }
 

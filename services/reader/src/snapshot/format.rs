@@ -39,7 +39,7 @@ pub(crate) struct Head {
     pub stream: i64,
     /// Every message up to this sequence is in it; some newer ones may be.
     pub sequence: u64,
-    /// When the message of that sequence was stored, or one soon after it, in nanoseconds since 1970; 0: unknown.
+    /// When the message of that sequence was stored, in nanoseconds since 1970; 0: unknown.
     #[serde(default)]
     pub stored: u64,
     /// What the stream said last of what is in it.

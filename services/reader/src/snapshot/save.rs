@@ -33,7 +33,7 @@ pub(crate) struct Saved {
 /// What changes while it is written may be in it or not: the stream has it behind the snapshot's sequence.
 pub(crate) fn save(path: &Path, state: &State, stop: &Stop) -> io::Result<Option<Saved>> {
     let began = Instant::now();
-    let Some(Kept { place, forgotten, stored, watermark, traces }) = state.keep() else { return Ok(None) };
+    let Some(Kept { place, forgotten, watermark, traces }) = state.keep() else { return Ok(None) };
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -42,8 +42,15 @@ pub(crate) fn save(path: &Path, state: &State, stop: &Stop) -> io::Result<Option
     let mut writer = Writer::new(File::create(&name)?)?;
     let written = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unprocessed = state.unprocessed().keep();
-    let head =
-        Head { stream: place.stream, sequence: place.sequence, stored, watermark, forgotten, written, unprocessed };
+    let head = Head {
+        stream: place.stream,
+        sequence: place.sequence,
+        stored: place.stored,
+        watermark,
+        forgotten,
+        written,
+        unprocessed,
+    };
     writer.frame(Kind::Head, &serde_json::to_vec(&head)?)?;
     if let Some(dictionary) = state.memory().packer().dictionary() {
         writer.frame(Kind::Dictionary, dictionary)?;

@@ -63,7 +63,7 @@ async fn what_was_saved_comes_back() {
     after.apply(CaughtUp, 0);
     assert!(after.ready());
     after.apply(Entity(message("component:default/e2", COUNT + 2, false)), 0);
-    let mark = Mark { place: Place { stream: 7, sequence: COUNT as u64 - 1 }, merged: 0 };
+    let mark = Mark { place: Place { stream: 7, sequence: COUNT as u64 - 1, stored: 0 }, merged: 0 };
     let selection = crate::selection::Selection::parse(&[], None).unwrap();
     let mut watcher = Watcher::begin(&after, selection, Begin::At(mark)).await.expect("the place is known");
     let mut versions = Vec::new();

@@ -1,9 +1,15 @@
 //! A watch sees each entity's versions in rising order, none twice, its newest in the end, however it lags, resumes or begins anew.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use api::{Error, v1};
-use bus::Followed::{self, CaughtUp, Entity, Stream, StreamReplaced, Watermark};
+use bus::{
+    EntityMessage,
+    Followed::{self, CaughtUp, Entity, Stream, StreamReplaced, Watermark},
+};
 use proptest::prelude::*;
 use serde_json::json;
 use tonic::{Code, Status, Streaming};
@@ -12,7 +18,7 @@ use super::{Served, entity, message};
 use crate::{
     selection::Selection,
     state::State,
-    watch::{Begin, Event, Limits, Mark, Watcher},
+    watch::{Begin, Event, Limits, Mark, Place, Watcher},
 };
 
 const LIMITS: Limits = Limits { recent: 3, recent_bytes: 1 << 20, traces: 12, watchers: 100 };
@@ -190,6 +196,38 @@ async fn a_replaced_stream_that_takes_nothing_away_is_watched_on() {
     state.hub().tick();
     let then = client.watcher.next_now();
     assert!(matches!(then, Ok(Some(Event::Bookmark(Some(3))) | None)), "it goes on: {then:?}");
+}
+
+#[tokio::test]
+async fn a_token_is_good_for_the_stream_that_it_is_of_though_another_has_its_sequence() {
+    let state = State::default();
+    let at = |sequence: u64, seconds: u64| {
+        let Entity(message) = published(sequence as u8, sequence as i64, Some(true)) else { unreachable!() };
+        let published = UNIX_EPOCH + Duration::from_secs(seconds);
+        Entity(EntityMessage { sequence, published, ..message })
+    };
+    for told in [Stream(7), at(1, 10), CaughtUp, Watermark(0), at(2, 20), at(3, 30)] {
+        state.apply(told, 0);
+    }
+    let mark = |sequence, seconds: u64| {
+        let place = Place { stream: 7, sequence, stored: seconds * 1_000_000_000 };
+        Begin::At(Mark { place, merged: 0 })
+    };
+    let resumes = async |at: Begin| begin(&state, &[], at).await.map(drop);
+    for (sequence, seconds) in [(1, 10), (2, 20), (3, 30)] {
+        assert_eq!(resumes(mark(sequence, seconds)).await, Ok(()), "{sequence}");
+    }
+    // It went back to before the second message, and has grown to another second and third since.
+    for told in [StreamReplaced, Stream(7), at(1, 10), CaughtUp, Watermark(9), at(2, 40), at(3, 50), at(4, 60)] {
+        state.apply(told, 0);
+    }
+    for (sequence, seconds) in [(2, 20), (3, 30), (5, 31)] {
+        let refused = resumes(mark(sequence, seconds)).await;
+        assert!(matches!(refused, Err(Error::TooOld { .. })), "{sequence} at {seconds}: {refused:?}");
+    }
+    for (sequence, seconds) in [(2, 40), (3, 50), (4, 60)] {
+        assert_eq!(resumes(mark(sequence, seconds)).await, Ok(()), "{sequence}");
+    }
 }
 
 #[tokio::test]

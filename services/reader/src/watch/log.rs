@@ -1,6 +1,7 @@
 //! The log of changes: the newest with what they changed, many more with their refs alone.
 
 use std::{
+    cmp::Ordering,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
@@ -14,6 +15,23 @@ pub(crate) struct Place {
     pub stream: i64,
     /// Everything up to this sequence is included.
     pub sequence: u64,
+    /// When the message of that sequence was stored, in nanoseconds since 1970; 0: unknown. A stream that went back has the same sequences again, with
+    /// later times.
+    pub stored: u64,
+}
+
+impl Place {
+    /// Whether both can be of one stream that did not go back between them: times rise with sequences.
+    fn agrees_with(self, other: Place) -> bool {
+        let is_known = self.stored > 0 && other.stored > 0;
+        !is_known
+            || match self.sequence.cmp(&other.sequence) {
+                // The messages of an atomic batch may have one time.
+                Ordering::Less => self.stored <= other.stored,
+                Ordering::Equal => self.stored == other.stored,
+                Ordering::Greater => self.stored >= other.stored,
+            }
+    }
 }
 
 /// Where a watcher has stopped.
@@ -126,7 +144,7 @@ impl Log {
     /// This stream is followed from now on, from behind this sequence.
     pub fn begin(&mut self, stream: i64, sequence: u64) {
         if self.here.is_none_or(|here| here.stream != stream) {
-            self.here = Some(Place { stream, sequence });
+            self.here = Some(Place { stream, sequence, stored: 0 });
             self.forgotten = sequence;
         }
     }
@@ -158,10 +176,10 @@ impl Log {
         self.forgotten = self.here.map_or(0, |here| here.sequence);
     }
 
-    /// The message with this sequence was taken, whatever it changed.
-    pub fn reach(&mut self, sequence: u64) {
-        if let Some(here) = &mut self.here {
-            here.sequence = here.sequence.max(sequence);
+    /// The message with this sequence, stored at this time, was taken, whatever it changed.
+    pub fn reach(&mut self, sequence: u64, stored: u64) {
+        if let Some(here) = self.here.as_mut().filter(|here| here.sequence < sequence) {
+            (here.sequence, here.stored) = (sequence, stored);
         }
     }
 
@@ -179,7 +197,7 @@ impl Log {
     /// Begins where a snapshot was.
     pub fn restore(&mut self, place: Place, forgotten: u64, traces: Vec<Past<String>>) {
         for (sequence, version, entity_ref) in traces {
-            self.here = Some(Place { sequence, ..place });
+            self.here = Some(Place { sequence, stored: 0, ..place });
             self.trace(entity_ref.into(), version);
         }
         self.here = Some(place);
@@ -257,16 +275,29 @@ impl Log {
         let Some(here) = self.here.filter(|here| here.stream == place.stream && !self.replaying) else {
             return Resume::AnotherStream;
         };
+        if place.sequence > here.sequence && !here.agrees_with(place) {
+            return Resume::AnotherStream;
+        }
         if place.sequence.max(mark.merged) > here.sequence {
             return Resume::NotYet;
         }
         if place.sequence < self.forgotten {
             return Resume::Forgotten;
         }
-        let is_newer = |at: Place| at.stream == place.stream && at.sequence > place.sequence;
-        let newer = self.traces.iter().rev().take_while(|trace| trace.at.is_some_and(is_newer)).count();
+        let is_newer = |at: &Place| at.stream == place.stream && at.sequence > place.sequence;
+        let mut places = self.traces.iter().rev().map_while(|trace| trace.at).peekable();
+        let mut newer = 0_u64;
+        let mut next = here;
+        while let Some(at) = places.next_if(is_newer) {
+            newer += 1;
+            next = at;
+        }
+        let before = places.next().filter(|at| at.stream == place.stream);
+        if !place.agrees_with(next) || before.is_some_and(|before| !before.agrees_with(place)) {
+            return Resume::AnotherStream;
+        }
         let newer = if catalog::planted::is("resume-off-by-one") { newer.saturating_sub(1) } else { newer };
-        Resume::At(self.end - newer as u64)
+        Resume::At(self.end - newer)
     }
 
     fn missed(&self, position: u64) -> usize {

@@ -22,9 +22,9 @@ pub(crate) struct ResumeToken {
 }
 
 /// The first byte of a token: another form of it gets another number.
-const FORM: u8 = 1;
-/// Form, checksum, stream, sequence, merged, fingerprint, time.
-const LENGTH: usize = 1 + 6 * 8;
+const FORM: u8 = 2;
+/// Form, checksum, stream, sequence, its time, merged, fingerprint, time.
+const LENGTH: usize = 1 + 7 * 8;
 
 impl ResumeToken {
     /// A token for a watcher that stops now.
@@ -35,7 +35,7 @@ impl ResumeToken {
     /// The token as text: hexadecimal digits.
     pub fn encode(&self) -> String {
         let Mark { place, merged } = self.mark;
-        let numbers = [place.stream as u64, place.sequence, merged, self.fingerprint, self.at];
+        let numbers = [place.stream as u64, place.sequence, place.stored, merged, self.fingerprint, self.at];
         let content: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
         let head = [FORM].into_iter().chain(checksum(&content).to_be_bytes());
         to_hex(head.chain(content.iter().copied()))
@@ -68,9 +68,12 @@ impl ResumeToken {
         };
         let sound = bytes.len() == LENGTH && bytes[0] == FORM && number(0)? == checksum(&bytes[9..]);
         sound.then_some(ResumeToken {
-            mark: Mark { place: Place { stream: number(1)? as i64, sequence: number(2)? }, merged: number(3)? },
-            fingerprint: number(4)?,
-            at: number(5)?,
+            mark: Mark {
+                place: Place { stream: number(1)? as i64, sequence: number(2)?, stored: number(3)? },
+                merged: number(4)?,
+            },
+            fingerprint: number(5)?,
+            at: number(6)?,
         })
     }
 }
@@ -86,7 +89,7 @@ mod tests {
     const NOW: SystemTime = UNIX_EPOCH;
 
     fn token() -> ResumeToken {
-        ResumeToken::new(Mark { place: Place { stream: -5, sequence: 77 }, merged: 80 }, 9, NOW)
+        ResumeToken::new(Mark { place: Place { stream: -5, sequence: 77, stored: 7 }, merged: 80 }, 9, NOW)
     }
 
     #[test]

@@ -25,8 +25,7 @@ impl View<'_> {
         let removed = database.cascade.all(tid).map(|(_, revision)| *revision - 1).min();
         let unswept = self.first_unswept().map(|begun| begun - 1);
         let is_rebuilding = database.repair.get(tid, &()).is_some_and(|repair| repair.rebuild_after.is_some());
-        let has_gone_back = database.streams.all(tid).any(|(_, stream)| stream.published == i64::MAX);
-        let below = [asked, removed, unswept, (is_rebuilding || has_gone_back).then_some(-1)];
+        let below = [asked, removed, unswept, (is_rebuilding || self.has_gone_back()).then_some(-1)];
         below.into_iter().flatten().fold(floor, Revision::min)
     }
 }

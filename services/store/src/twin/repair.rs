@@ -129,7 +129,7 @@ impl Store {
     pub async fn repair_state(&self) -> Result<RepairState, Error> {
         let found = self.alone("repair_state", |view| {
             let repair = view.database.repair.get(view.tid, &())?;
-            Some(RepairState { is_rebuilding: repair.rebuild_after.is_some(), ..repair.state })
+            Some(RepairState { is_rebuilding: repair.rebuild_after.is_some() || view.has_gone_back(), ..repair.state })
         });
         found.await?.ok_or_else(|| Error::Damaged("repair has no row".into()))
     }

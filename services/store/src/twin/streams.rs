@@ -13,6 +13,11 @@ impl View<'_> {
         self.database.streams.get(self.tid, &name.to_owned()).cloned()
     }
 
+    /// Whether a stream is known to have gone back, and nobody has recorded that yet.
+    pub(super) fn has_gone_back(&self) -> bool {
+        self.database.streams.all(self.tid).any(|(_, stream)| stream.published == i64::MAX)
+    }
+
     fn change_stream(&mut self, name: &str, change: impl FnOnce(&mut StreamPosition)) {
         self.database.streams.change(self.tid, &name.to_owned(), change);
     }
