@@ -55,9 +55,11 @@ pub(crate) async fn watch(site: Arc<Site>) {
         let request = WatchEntitiesRequest { resume_token: token.clone(), ..WatchEntitiesRequest::default() };
         let Ok(events) = reader::watch_entities(&state, &request).await else {
             // Too old, of another stream, or ahead of this reader: a watcher begins anew.
+            site.trace.note(format_args!("the watcher begins anew"));
             token.clear();
             continue;
         };
+        site.trace.note(format_args!("the watcher watches, with token {token:?}"));
         let mut events = std::pin::pin!(events);
         let mut left = if site.is_over() { u64::MAX } else { 1 + random.below(12) };
         while left > 0 {
@@ -70,6 +72,7 @@ pub(crate) async fn watch(site: Arc<Site>) {
                 _ => None,
             };
             if let Some((entity_ref, is_there)) = told {
+                site.trace.note(format_args!("the watcher is told of {entity_ref} in version {}", event.version));
                 let known = seen.insert(entity_ref.clone(), (event.version, is_there));
                 site.watched(&seen);
                 if let Some((known, _)) = known.filter(|(known, _)| *known >= event.version) {

@@ -191,7 +191,7 @@ impl Log {
             let at = trace.at.filter(|at| at.stream == here.stream)?;
             Some((at.sequence, trace.version, trace.entity_ref.clone()))
         };
-        Some((here, self.forgotten, self.traces.iter().filter_map(of_here).collect()))
+        Some((here, self.forgotten, self.traces_of_here().filter_map(of_here).collect()))
     }
 
     /// Begins where a snapshot was.
@@ -285,7 +285,7 @@ impl Log {
             return Resume::Forgotten;
         }
         let is_newer = |at: &Place| at.stream == place.stream && at.sequence > place.sequence;
-        let mut places = self.traces.iter().rev().map_while(|trace| trace.at).peekable();
+        let mut places = self.traces_of_here().rev().map_while(|trace| trace.at).peekable();
         let mut newer = 0_u64;
         let mut next = here;
         while let Some(at) = places.next_if(is_newer) {
@@ -298,6 +298,12 @@ impl Log {
         }
         let newer = if catalog::planted::is("resume-off-by-one") { newer.saturating_sub(1) } else { newer };
         Resume::At(self.end - newer)
+    }
+
+    /// The traces since the last replay: the sequences of those before are of the stream as it was then.
+    fn traces_of_here(&self) -> impl DoubleEndedIterator<Item = &Trace> {
+        let before = self.traces.len().saturating_sub(self.missed(self.replayed));
+        self.traces.range(before..)
     }
 
     fn missed(&self, position: u64) -> usize {
