@@ -19,7 +19,7 @@ use std::time::Instant;
 /// Differences of a case that are shown, without --verbose and with it.
 const SHOWN: [usize; 2] = [1, 20];
 /// Connections of each role of an installation to the database.
-const CONNECTIONS: u32 = 3;
+const CONNECTIONS: u32 = 4;
 
 /// What to play, and how.
 #[derive(Clone, Debug, clap::Args)]

@@ -48,8 +48,8 @@ pub struct Config {
     #[arg(long, env = "CALLBOARD_DATABASE_URL", global = true, hide_short_help = true, hide_env_values = true, value_name = "URL", value_parser = database_url)]
     pub database_url: Option<String>,
 
-    /// Connections to the database that each role opens at most
-    #[arg(long, env = "CALLBOARD_DATABASE_CONNECTIONS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=1000))]
+    /// Connections to the database that each role opens at most; a stitcher has up to three transactions open, and notes beside them
+    #[arg(long, env = "CALLBOARD_DATABASE_CONNECTIONS", global = true, hide_short_help = true, value_name = "COUNT", default_value = "10", value_parser = clap::value_parser!(u32).range(4..=1000))]
     pub database_connections: u32,
 
     /// Where a reader serves gRPC; port 0 takes a free one

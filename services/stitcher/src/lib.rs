@@ -245,16 +245,11 @@ impl Stitcher {
         if due.is_empty() {
             return Ok(());
         }
-        let mut built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
-        let left = publish::left_by_others(&self.bus, &built, |id| wanted[id].is_again).await?;
-        for one in built
-            .iter_mut()
-            .filter(|one| unwritten.contains(&one.state.entity_id) || left.contains(&one.state.entity_id))
-        {
-            // Whatever is there, it is published: that shuts out what may still be on its way.
-            one.state.hash = Some(String::new());
-        }
-        let (changes, unchanged) = publish::sort(built, &self.metrics);
+        let built = build::build(&mut stitching, &due, self.bus.names().installation()).await.map_err(verdict)?;
+        // Whatever is there of these, they are published: that shuts out what may still be on its way.
+        let mut again = publish::left_by_others(&self.bus, &built, |id| wanted[id].is_again).await?;
+        again.extend(unwritten);
+        let (changes, unchanged) = publish::sort(built, &again, &self.metrics);
         let published: BTreeSet<i64> = changes.iter().map(publish::Change::entity_id).collect();
         match self.publish_and_commit(stitching, position, changes, unchanged).await {
             Ok(()) => lock(&self.unwritten).retain(|id| !published.contains(id)),

@@ -112,8 +112,8 @@ pub(crate) async fn left_by_others(
     Ok(left.map_err(|error| Failure::Away(error.to_string()))?.into_iter().flatten().collect())
 }
 
-/// What is to be published, and the states of what is not.
-pub(crate) fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) {
+/// What is to be published, some of it though it has not changed, and the states of what is not.
+pub(crate) fn sort(built: Vec<Built>, again: &HashSet<i64>, metrics: &Metrics) -> (Vec<Change>, Vec<StateWrite>) {
     let (mut changes, mut written) = (Vec::new(), Vec::new());
     let (mut unchanged, mut failed) = (0, 0);
     for Built { entity_ref, revision, state, result, pause_ms } in built {
@@ -139,7 +139,8 @@ pub(crate) fn sort(built: Vec<Built>, metrics: &Metrics) -> (Vec<Change>, Vec<St
             Form::Gone => None,
             Form::Content { hash, .. } | Form::Unprocessed { hash, .. } => Some(hash.clone()),
         };
-        if hash == state.hash && (was_published || hash.is_none()) {
+        let is_known = hash == state.hash && (was_published || hash.is_none());
+        if is_known && !again.contains(&state.entity_id) {
             unchanged += 1;
             written.push(keep);
             continue;
