@@ -59,7 +59,9 @@ pub(crate) async fn watch(site: Arc<Site>) {
             token.clear();
             continue;
         };
-        site.trace.note(format_args!("the watcher watches, with token {token:?}"));
+        // Not the token itself: the time of day is in it.
+        site.trace
+            .note(format_args!("the watcher {}", if token.is_empty() { "looks at everything" } else { "resumes" }));
         let mut events = std::pin::pin!(events);
         let mut left = if site.is_over() { u64::MAX } else { 1 + random.below(12) };
         while left > 0 {
