@@ -81,6 +81,10 @@ pub(super) async fn merge_one(store: &Store, entity_ref: &str, revision: i64, op
 
 /// The same, without the commit.
 pub(super) async fn merge_some(store: &Store, entity_ref: &str, revision: i64, operation: Operation) -> (Merge, i64) {
+    merge_of(store, "provider:p", entity_ref, revision, operation).await
+}
+
+async fn merge_of(store: &Store, source: &str, entity_ref: &str, revision: i64, operation: Operation) -> (Merge, i64) {
     let refs = [entity_ref.to_owned()];
     let (mut merge, rows) = store.merge(&refs, &refs).await.unwrap();
     let id = rows[0].id;
@@ -88,9 +92,9 @@ pub(super) async fn merge_some(store: &Store, entity_ref: &str, revision: i64, o
     for row in merge.read_claims(&[id]).await.unwrap().1 {
         claims.by_source.insert(row.source, row.claim);
     }
-    claims.insert("provider:p", Head { revision, operation }, 0);
-    let claim = claims.by_source["provider:p"].clone();
-    let write = ClaimWrite { entity_id: id, source: "provider:p".into(), newest: revision, hash: None, claim };
+    claims.insert(source, Head { revision, operation }, 0);
+    let claim = claims.by_source[source].clone();
+    let write = ClaimWrite { entity_id: id, source: source.into(), newest: revision, hash: None, claim };
     merge.write_claims(&[write]).await.unwrap();
     let winner = claims.winner().map(|(source, _)| source.to_owned());
     let entity = EntityWrite { id, born: claims.born(), settled_born: None, winner, revision, orphan: false };
@@ -184,6 +188,9 @@ fn withdrawn_claims_are_forgotten_a_minute_below_the_floor() {
         merge_one(&store, "a:b/kept", 1, claim()).await;
         merge_one(&store, "a:b/gone", 2, claim()).await;
         merge_one(&store, "a:b/gone", 3, Operation::Withdrawal).await;
+        merge_one(&store, "a:b/handed-over", 3, claim()).await;
+        merge_of(&store, "provider:q", "a:b/handed-over", 4, claim()).await.0.commit("fresh", 4, vec![]).await.unwrap();
+        merge_one(&store, "a:b/handed-over", 5, Operation::Withdrawal).await;
         store.raise_floor(5).await.unwrap();
         assert_eq!(store.forget_claims(100).await.unwrap(), 0, "the floor has only just passed it");
         for _ in 0..2 {
@@ -191,7 +198,11 @@ fn withdrawn_claims_are_forgotten_a_minute_below_the_floor() {
             store.raise_floor(5).await.unwrap();
         }
         assert_eq!(store.forget_claims(100).await.unwrap(), 1);
-        assert_eq!(store.forget_claims(100).await.unwrap(), 0, "what is present stays");
+        assert_eq!(
+            store.forget_claims(100).await.unwrap(),
+            0,
+            "what is present stays, and what tells since when it is"
+        );
     });
 }
 

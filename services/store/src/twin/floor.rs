@@ -1,11 +1,12 @@
 //! How far everything is: `floor.rs`, statement by statement.
 
 use super::Store;
-use super::database::{Key, Moment};
+use super::database::{ClaimOf, Key, Moment};
 use super::transaction::{Transaction, View};
 use crate::{Error, Life};
 use catalog::claims::Revision;
 use catalog::planted;
+use std::collections::BTreeSet;
 
 const MINUTE: Moment = 60_000_000;
 
@@ -96,7 +97,17 @@ impl Store {
             let through = view.first_unswept().map_or(forget_through, |begun| forget_through.min(begun - 1));
             let tid = view.tid;
             let claims = view.database.claims.all(tid);
-            let withdrawn = claims.filter(|(_, claim)| !claim.present && (is_early || claim.newest <= through));
+            let standing: BTreeSet<i64> = view
+                .database
+                .claims
+                .all(tid)
+                .filter(|(_, claim)| claim.present && claim.claim.newest_head().is_some())
+                .map(|((entity_id, _), _)| *entity_id)
+                .collect();
+            let is_over = |entity_id: i64, claim: &ClaimOf| {
+                claim.newest <= through && (claim.claim.is_forgettable() || !standing.contains(&entity_id))
+            };
+            let withdrawn = claims.filter(|(key, claim)| !claim.present && (is_early || is_over(key.0, claim)));
             let mut withdrawn: Vec<(String, (i64, String))> = withdrawn
                 .filter_map(|(key, _)| Some((view.database.entities.get(tid, &key.0)?.entity_ref.clone(), key.clone())))
                 .collect();
