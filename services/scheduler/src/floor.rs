@@ -4,7 +4,7 @@ use crate::Error;
 use crate::task::Task;
 use bus::{Bus, Lanes, StreamStatus, settled_through, strays_through, stream_status};
 use std::time::{SystemTime, UNIX_EPOCH};
-use store::{SeenStream, Store, StreamPosition};
+use store::{Life, SeenStream, Store, StreamPosition};
 
 pub(crate) struct Floor {
     pub(crate) bus: Bus,
@@ -13,7 +13,8 @@ pub(crate) struct Floor {
     resets: i64,
     /// Up to where the event stream was settled at the last run.
     events_settled: u64,
-    stitch_settled: u64,
+    /// The same of the stitch stream, and how often that had been lost by then.
+    stitch_settled: (u64, i64),
     /// What was published last, and its sequence; none: nothing is known of it.
     pub(crate) watermark: Option<(i64, u64)>,
 }
@@ -25,7 +26,7 @@ impl Floor {
             store: store.clone(),
             resets: 0,
             events_settled: 0,
-            stitch_settled: 0,
+            stitch_settled: (0, 0),
             watermark: None,
         }
     }
@@ -50,15 +51,16 @@ impl Floor {
         Ok(())
     }
 
-    /// An outbox row goes when the stitchers have acknowledged what it asked for.
+    /// An outbox row goes when the stitchers have acknowledged what it asked for. Where it stands may be noted after that, so it is looked for
+    /// also when nothing new is in the stream.
     async fn clear_outbox(&mut self) -> Result<(), Error> {
         let lanes = Lanes::stitch(self.bus.names());
-        if stream_status(&self.bus, &lanes.stream).await?.last_sequence == self.stitch_settled {
-            return Ok(());
+        if stream_status(&self.bus, &lanes.stream).await?.last_sequence != self.stitch_settled.0 {
+            let Some((settled, position, _)) = self.settled(&lanes).await? else { return Ok(()) };
+            self.stitch_settled = (settled, position.resets);
         }
-        let Some((settled, position, _)) = self.settled(&lanes).await? else { return Ok(()) };
-        self.stitch_settled = settled;
-        self.store.delete_published(settled, position.life(&lanes.stream)).await?;
+        let (settled, resets) = self.stitch_settled;
+        self.store.delete_published(settled, Life { stream: &lanes.stream, resets }).await?;
         Ok(())
     }
 

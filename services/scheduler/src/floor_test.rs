@@ -74,6 +74,21 @@ async fn strays_of_a_stream_that_was_made_anew_are_dead_letters_below_the_old_se
     assert_eq!(dead_letters(&floor).await, 5 + 7, "each stray has its letter");
 }
 
+/// Who asks may stand still between its publish and its note, or die there: the note is then the relay's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_goes_also_when_it_is_noted_after_all_of_the_stream_was_settled() {
+    let mut floor = floor("noted-late").await;
+    let stream = floor.bus.names().stitch_stream();
+    let (merge, rows) = floor.store.merge(&["a:b/c".into()], &["a:b/c".into()]).await.expect("the database answers");
+    let asked = merge.commit("fresh", 1, vec![rows[0].id]).await.expect("the database answers").expect("it is asked for");
+    let last = stream_status(&floor.bus, &stream).await.expect("the stream stands").last_sequence;
+    floor.run().await.expect("both answer");
+    let known = floor.store.stream_position(&stream).await.expect("the database answers").expect("it was noted");
+    floor.store.note_published(asked.outbox, last, known.life(&stream)).await.expect("the database answers");
+    floor.run().await.expect("both answer");
+    assert_eq!(floor.store.outbox_length().await.expect("the database answers"), (0, 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watermark_never_gets_into_a_stream_of_which_it_is_not_true() {
     let mut floor = floor("watermark").await;
