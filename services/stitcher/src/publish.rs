@@ -26,6 +26,8 @@ pub(crate) struct Change {
     revision: i64,
     form: Form,
     expected: u64,
+    /// The version in which readers may have it already.
+    known: i64,
     state: StateWrite,
 }
 
@@ -73,13 +75,12 @@ pub(crate) async fn publish(
     metrics: &Metrics,
 ) -> Result<Published, Failure> {
     let unchanged = written.len();
-    let before: Vec<i64> = changes.iter().map(|change| change.state.version).collect();
     let versions = stitching.take_versions(changes.len()).await.map_err(verdict)?;
     for (change, version) in changes.iter_mut().zip(versions) {
         change.state.version = version;
     }
     if planted::is("version-given-back") {
-        changes.iter_mut().zip(before).for_each(|(change, before)| change.state.version = before + 1);
+        changes.iter_mut().for_each(|change| change.state.version = change.known + 1);
     }
     match tokio::time::timeout(PATIENCE, publish_changes(bus, stitching, &mut changes, &mut written)).await {
         Ok(outcome) => outcome?,
@@ -150,6 +151,7 @@ pub(crate) fn sort(built: Vec<Built>, again: &HashSet<i64>, metrics: &Metrics) -
             revision,
             form: result,
             expected: state.sequence,
+            known: state.version,
             state: StateWrite { hash, ..keep },
         });
     }
@@ -185,7 +187,7 @@ async fn publish_changes(
 }
 
 /// The stream is at other sequences than the states know: a stitcher died between its publish and its commit, or the stream is another.
-/// What is there already is adopted; what is there and different gets a version above it.
+/// What is there already is adopted, unless it is older than what readers may have (the stream went back); all else gets a version above what is there.
 async fn reconcile(
     bus: &Bus,
     stitching: &mut Stitching,
@@ -202,7 +204,8 @@ async fn reconcile(
         match newest.map_err(|error| Failure::Away(error.to_string()))? {
             None => change.expected = 0,
             Some(newest) => {
-                if newest.sequence != change.expected && newest.hash == change.state.hash {
+                let is_old = newest.version < change.known;
+                if newest.sequence != change.expected && newest.hash == change.state.hash && !is_old {
                     adopted.push(StateWrite { version: newest.version, sequence: newest.sequence, ..change.state });
                     continue;
                 }
