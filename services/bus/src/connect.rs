@@ -59,6 +59,11 @@ impl Bus {
         self.connections.clone()
     }
 
+    /// The number of the connection that is in use, or was last.
+    pub fn connection(&self) -> u64 {
+        *self.connections.borrow()
+    }
+
     /// How often the work stream had been lost, as whoever uses this said last. What was taken in an earlier life is not of the stream that is there now,
     /// where its sequence may be another message's: it is neither handled nor answered.
     pub fn life(&self) -> i64 {

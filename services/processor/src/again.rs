@@ -69,7 +69,7 @@ pub(crate) async fn begin(processor: &Processor) -> Result<(), store::Error> {
 
 /// One step of the walk; false: there is none to take now.
 pub(crate) async fn turn(processor: &Processor) -> Result<bool, store::Error> {
-    if processor.outbox_is_full.load(Ordering::Relaxed) || processor.is_attaching.load(Ordering::Relaxed) {
+    if processor.outbox_is_full.load(Ordering::Relaxed) || !processor.is_attached() {
         return Ok(false);
     }
     let fingerprint = processor.pipeline.fingerprint();

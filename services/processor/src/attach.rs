@@ -5,9 +5,13 @@ use bus::{Backoff, Bus, Consumers, Limits, Stop, stream_status};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Remedy, SeenStream, Store, StreamPosition};
+use tokio::sync::watch;
 
 /// How often it is looked whether the streams and consumers still stand.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
+/// In the place of a connection: none.
+pub(crate) const NONE: u64 = u64::MAX;
 
 /// How an attempt to attach ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,25 +53,23 @@ pub async fn attach(bus: &Bus, store: &Store, limits: &Limits, stop: &Stop) -> R
 
 /// Attaches again each time the connection to the broker was made anew, and takes nothing meanwhile; and looks now and then whether
 /// somebody has deleted a stream or a consumer.
-pub(crate) async fn again(processor: &Processor, stop: &Stop) {
-    let Processor { bus, store, config, is_attaching, look_again, .. } = processor;
-    let mut connections = bus.connections();
-    connections.mark_unchanged();
+pub(crate) async fn again(processor: &Processor, mut connections: watch::Receiver<u64>, stop: &Stop) {
+    let Processor { bus, store, config, attached_to, look_again, .. } = processor;
     loop {
         tokio::select! {
             biased;
             () = stop.stopped() => return,
             () = tokio::time::sleep(LOOK_AGAIN) => {}
-            () = look_again.notified() => is_attaching.store(true, Ordering::Relaxed),
-            changed = connections.changed() => match changed {
-                Ok(()) => is_attaching.store(true, Ordering::Relaxed),
-                Err(_) => return,
+            () = look_again.notified() => {}
+            changed = connections.changed() => if changed.is_err() {
+                return;
             },
         }
+        let connection = bus.connection();
         match attach(bus, store, &config.streams, stop).await {
-            Ok(_) => is_attaching.store(false, Ordering::Relaxed),
+            Ok(_) => attached_to.store(connection, Ordering::Relaxed),
             Err(error) => {
-                is_attaching.store(true, Ordering::Relaxed);
+                attached_to.store(NONE, Ordering::Relaxed);
                 tracing::error!(%error, "the streams cannot be used; nothing is taken until they can");
             }
         }

@@ -91,7 +91,7 @@ impl bus::Handler for Hints {
     }
 
     async fn may_fetch(&self, _lane: &Lane) -> bool {
-        !self.0.is_attaching.load(std::sync::atomic::Ordering::Relaxed)
+        self.0.is_attached()
     }
 
     async fn handle(&self, _lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {

@@ -52,7 +52,7 @@ use event::{Event, Loaded};
 use metrics::Metrics;
 use relay::StitchStream;
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use store::{EntityRow, Life, Merge, RelationRow, Request, Store, StreamPosition};
@@ -111,10 +111,12 @@ pub async fn run(
     config: Config,
     stop: Stop,
 ) -> Result<(), Error> {
+    let (connections, connection) = (bus.connections(), bus.connection());
     if attach(&bus, &store, &config.streams, &stop).await? == attach::Attached::Stopped {
         return Ok(());
     }
     let processor = Arc::new(Processor::new(bus.clone(), store, pipeline.into(), config));
+    processor.attached_to.store(connection, Ordering::Relaxed);
     let names = bus.names();
     let lane = |name, durable| Lane {
         name,
@@ -128,7 +130,7 @@ pub async fn run(
     tokio::join!(
         worker.run(processor.config.loops),
         relay::run(&processor, &stop),
-        attach::again(&processor, &stop),
+        attach::again(&processor, connections, &stop),
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),
@@ -143,8 +145,8 @@ pub(crate) struct Processor {
     pub config: Config,
     /// Too much waits to be published: nothing is taken.
     pub outbox_is_full: AtomicBool,
-    /// The streams are being looked at: nothing is taken.
-    pub is_attaching: AtomicBool,
+    /// The connection on which the streams were looked at; while it is another one, or [`attach::NONE`], nothing is taken.
+    pub attached_to: AtomicU64,
     pub stitch_stream: Mutex<StitchStream>,
     /// A message shows that the streams are not those that were looked at.
     pub look_again: tokio::sync::Notify,
@@ -168,7 +170,7 @@ impl bus::Handler for Processor {
     }
 
     async fn may_fetch(&self, _lane: &Lane) -> bool {
-        !self.outbox_is_full.load(Ordering::Relaxed) && !self.is_attaching.load(Ordering::Relaxed)
+        !self.outbox_is_full.load(Ordering::Relaxed) && self.is_attached()
     }
 
     async fn handle(&self, lane: &Lane, items: &[Item]) -> Result<Vec<Outcome>, Failure> {
@@ -226,7 +228,7 @@ fn verdict(error: store::Error) -> Failure {
 
 impl Processor {
     fn new(bus: Bus, store: Store, pipeline: Arc<Pipeline>, config: Config) -> Self {
-        let (outbox_is_full, is_attaching) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (outbox_is_full, attached_to) = (AtomicBool::new(false), AtomicU64::new(attach::NONE));
         let (look_again, reads_are_due, removals_go_on, snapshots_go_on) = Default::default();
         let metrics = Metrics::new();
         Processor {
@@ -234,7 +236,7 @@ impl Processor {
             store,
             config,
             outbox_is_full,
-            is_attaching,
+            attached_to,
             stitch_stream: Mutex::default(),
             look_again,
             reads_are_due,
@@ -291,13 +293,23 @@ impl Processor {
         Ok(decide::decide(entities, (floor, claims), events, &position))
     }
 
+    /// Whether the streams were looked at since the connection was made.
+    pub(crate) fn is_attached(&self) -> bool {
+        self.attached_to.load(Ordering::Relaxed) == self.bus.connection()
+    }
+
+    /// The streams are not those that were looked at: nothing more is taken until they are looked at again.
+    pub(crate) fn look_at_streams(&self) {
+        self.attached_to.store(attach::NONE, Ordering::Relaxed);
+        self.look_again.notify_one();
+    }
+
     /// Messages that were taken before their stream was lost have no revision in the one that came after it.
     pub(crate) fn refuse_another_life(&self, position: &StreamPosition, life: i64) -> Result<(), store::Error> {
         if position.resets == life {
             return Ok(());
         }
-        self.is_attaching.store(true, Ordering::Relaxed);
-        self.look_again.notify_one();
+        self.look_at_streams();
         Err(store::Error::Away("the event stream was lost since these events were taken".to_owned()))
     }
 
@@ -317,8 +329,7 @@ impl Processor {
         if !attach::holds_another(&self.bus, &stream, position).await.map_err(away)? {
             return Ok(());
         }
-        self.is_attaching.store(true, Ordering::Relaxed);
-        self.look_again.notify_one();
+        self.look_at_streams();
         Err(store::Error::Away(format!("stream {stream} went back to an older state; it is being looked at")))
     }
 

@@ -109,7 +109,7 @@ async fn note(
     let stored = published.iter().filter(|published| !published.duplicate).map(|published| published.sequence);
     if stored.clone().any(|sequence| sequence <= known.highest) {
         processor.store.note_highest(life, store::GONE_BACK).await?;
-        processor.look_again.notify_one();
+        processor.look_at_streams();
         return Ok(());
     }
     let last = if planted::is("outbox-dropped") { 0 } else { published.last().map_or(0, |last| last.sequence) };
