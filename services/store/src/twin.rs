@@ -117,6 +117,16 @@ impl Twin {
         Twin { shared: Arc::new(Shared { database, changed: Notify::new(), began: Instant::now() }) }
     }
 
+    /// How often transactions have waited for each other.
+    pub fn deadlocks(&self) -> u64 {
+        self.shared.lock().deadlocks
+    }
+
+    /// How many transactions are running.
+    pub fn running(&self) -> usize {
+        self.shared.lock().count_running()
+    }
+
     /// What one process has of it.
     pub fn connect(&self, faults: Arc<dyn Faults>) -> crate::Store {
         let connections = Arc::new(Semaphore::new(CONNECTIONS));

@@ -197,6 +197,8 @@ pub(super) struct Database {
     pub versions: i64,
     /// What the clock has shown last.
     pub shown: Moment,
+    /// How often transactions have waited for each other.
+    pub deadlocks: u64,
     locks: BTreeMap<Key, Lock>,
     running: BTreeMap<Tid, Running>,
     next_tid: Tid,
@@ -232,6 +234,7 @@ impl Database {
             gap_ids: 0,
             versions: 0,
             shown: now,
+            deadlocks: 0,
             locks: BTreeMap::new(),
             running: BTreeMap::new(),
             next_tid: 1,
@@ -257,6 +260,10 @@ impl Database {
     }
 
     /// None: it was ended, for it did nothing for too long.
+    pub fn count_running(&self) -> usize {
+        self.running.len()
+    }
+
     pub fn running(&self, tid: Tid) -> Option<&Running> {
         self.running.get(&tid)
     }

@@ -182,6 +182,7 @@ impl Transaction {
         if now >= since + DEADLOCK_TIMEOUT && !*was_checked {
             *was_checked = true;
             if database.is_deadlock(self.tid) {
+                database.deadlocks += 1;
                 database.fail(self.tid);
                 return failed("deadlock detected (40P01)");
             }
