@@ -127,10 +127,16 @@ pub async fn run(
     };
     let lanes = vec![lane("fresh", Names::PROCESSOR), lane("bulk", Names::PROCESSOR_BULK)];
     let worker = Worker::new(&bus, Arc::clone(&processor), lanes, processor.config.streams.ack_wait, &stop);
+    // Who is about to end still has messages in hand, and must not answer for those of another stream.
+    let (drain, drained) = bus::stop();
+    let work = async {
+        worker.run(processor.config.loops).await;
+        drain.stop();
+    };
     tokio::join!(
-        worker.run(processor.config.loops),
+        work,
         relay::run(&processor, &stop),
-        attach::again(&processor, connections, &stop),
+        attach::again(&processor, connections, &drained),
         due::run(&processor, &stop),
         removal::run(&processor, &stop),
         snapshots::run(&processor, &stop),

@@ -85,7 +85,7 @@ impl Floor {
         let Some(position) = self.store.stream_position(&lanes.stream).await? else { return Ok(None) };
         let settled = settled_through(&self.bus, lanes).await?;
         let status = stream_status(&self.bus, &lanes.stream).await?;
-        self.refuse_another(&lanes.stream, &position, &status).await?;
+        refuse_another(&self.bus, &lanes.stream, &position, &status).await?;
         self.store.note_stream(&lanes.stream, &seen(&status)).await?;
         Ok(Some((settled.min(status.last_sequence), position, status)))
     }
@@ -109,21 +109,6 @@ impl Floor {
         Ok(position.revision(sequence, stored) - 1)
     }
 
-    /// A stream that is not the one that is known is looked at by a processor first; until then nothing of it counts.
-    async fn refuse_another(&self, stream: &str, known: &StreamPosition, status: &StreamStatus) -> Result<(), Error> {
-        let [sequence, stored] =
-            [known.last_sequence, known.last_stored].map(|number| u64::try_from(number).unwrap_or(0));
-        let went_back =
-            known.is_above(&seen(status)) || bus::has_grown_anew(&self.bus, stream, (sequence, stored)).await?;
-        match went_back {
-            true => {
-                Err(bus::Error::Away(format!("stream {stream} is another one, or went back; a processor looks at it"))
-                    .into())
-            }
-            false => Ok(()),
-        }
-    }
-
     /// Once for each step forward, and again into a stream that was wiped.
     pub(crate) async fn publish_watermark(&mut self) -> Result<(), Error> {
         let watermark = self.store.watermark().await?;
@@ -132,7 +117,7 @@ impl Floor {
         }
         let stream = self.bus.names().entities_stream();
         if let Some(known) = self.store.stream_position(&stream).await? {
-            self.refuse_another(&stream, &known, &stream_status(&self.bus, &stream).await?).await?;
+            refuse_another(&self.bus, &stream, &known, &stream_status(&self.bus, &stream).await?).await?;
         }
         let Some((_, before)) = self.watermark else { return self.open().await };
         // Read after the stream was looked at: so it is true of that one. If it is replaced meanwhile, the broker refuses the message.
@@ -160,6 +145,20 @@ impl Floor {
         self.watermark = Some((watermark, bus::publish(&self.bus, &record).await?.sequence));
         Ok(())
     }
+}
+
+/// A stream that is not the one that is known is looked at by a processor first; until then nothing of it counts.
+pub(crate) async fn refuse_another(
+    bus: &Bus,
+    stream: &str,
+    known: &StreamPosition,
+    status: &StreamStatus,
+) -> Result<(), Error> {
+    let [sequence, stored] = [known.last_sequence, known.last_stored].map(|number| u64::try_from(number).unwrap_or(0));
+    if !known.is_above(&seen(status)) && !bus::has_grown_anew(bus, stream, (sequence, stored)).await? {
+        return Ok(());
+    }
+    Err(bus::Error::Away(format!("stream {stream} is another one, or went back; a processor looks at it")).into())
 }
 
 pub(crate) fn seen(status: &StreamStatus) -> SeenStream {

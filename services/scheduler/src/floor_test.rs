@@ -80,7 +80,8 @@ async fn a_row_goes_also_when_it_is_noted_after_all_of_the_stream_was_settled() 
     let mut floor = floor("noted-late").await;
     let stream = floor.bus.names().stitch_stream();
     let (merge, rows) = floor.store.merge(&["a:b/c".into()], &["a:b/c".into()]).await.expect("the database answers");
-    let asked = merge.commit("fresh", 1, vec![rows[0].id]).await.expect("the database answers").expect("it is asked for");
+    let asked =
+        merge.commit("fresh", 1, vec![rows[0].id]).await.expect("the database answers").expect("it is asked for");
     let last = stream_status(&floor.bus, &stream).await.expect("the stream stands").last_sequence;
     floor.run().await.expect("both answer");
     let known = floor.store.stream_position(&stream).await.expect("the database answers").expect("it was noted");

@@ -1,12 +1,13 @@
 //! Removing settled messages: requests at once, events when they are old enough or the stream gets full.
 
 use crate::Error;
+use crate::floor::refuse_another;
 use crate::task::Task;
 use bus::{Bus, Lanes, settled_through, stream_status};
 use std::collections::VecDeque;
 use std::time::Duration;
-use store::Store;
 use store::planted;
+use store::{Store, StreamPosition};
 use tokio::time::Instant;
 
 pub(crate) struct Purge {
@@ -35,11 +36,18 @@ impl Purge {
     async fn purge_requests(&self) -> Result<(), Error> {
         let lanes = Lanes::stitch(self.bus.names());
         let status = stream_status(&self.bus, &lanes.stream).await?;
+        let Some(position) = self.store.stream_position(&lanes.stream).await? else { return Ok(()) };
         if status.messages > 0 {
             let settled = settled_through(&self.bus, &lanes).await?;
-            bus::purge_through(&self.bus, &lanes.stream, settled).await?;
+            self.purge((&lanes.stream, &position), settled).await?;
         }
         Ok(())
+    }
+
+    /// Purges, if the stream is still the one that was known: in one that went back the same sequences are other messages.
+    async fn purge(&self, (stream, known): (&str, &StreamPosition), through: u64) -> Result<(), Error> {
+        refuse_another(&self.bus, stream, known, &stream_status(&self.bus, stream).await?).await?;
+        Ok(bus::purge_through(&self.bus, stream, through).await?)
     }
 
     /// Up to the floor that the database has recorded, never beyond.
@@ -63,7 +71,7 @@ impl Purge {
             through = floor;
         }
         if through >= status.first_sequence && status.messages > 0 {
-            bus::purge_through(&self.bus, &stream, through.min(floor)).await?;
+            self.purge((&stream, &position), through.min(floor)).await?;
         }
         Ok(())
     }
