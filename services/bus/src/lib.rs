@@ -60,6 +60,8 @@ pub mod header {
     pub const EXPECTED_REVISION: &str = "Callboard-Expected-Revision";
     /// On an entity: the version of its stitched form; rises with each change.
     pub const VERSION: &str = "Callboard-Version";
+    /// Of a stitch request: it may have been delivered before, in a message or a stream that is gone.
+    pub const AGAIN: &str = "Callboard-Again";
     /// On an entity: the revision of the event that its content comes from.
     pub const REVISION: &str = "Callboard-Revision";
     /// On an entity: the hash of its content and of its parents, by which a stitcher knows its own work again.

@@ -1,7 +1,7 @@
 //! Stitch requests from the outbox: how they are written, and the sweep that publishes what nobody did.
 
 use crate::{ENTITIES_PER_REQUEST, Processor};
-use bus::{Backoff, Bus, Published, Record, Stop};
+use bus::{Backoff, Bus, Published, Record, Stop, header};
 use catalog::planted;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -71,6 +71,7 @@ async fn sweep(processor: &Processor) -> Result<(), crate::Error> {
         let mut published = Vec::new();
         // One by one: a repeated message is recognized by its id, where a repeated batch would be refused.
         for record in records(&processor.bus, &row.lane, &row.request) {
+            let record = record.with_header(header::AGAIN, 1);
             published.push(bus::publish(&processor.bus, &record).await?);
         }
         note(processor, row.request.outbox, known, &published).await?;

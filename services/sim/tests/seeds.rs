@@ -30,7 +30,8 @@ fn the_first_seeds_hold() {
 /// went back to before what had been published since anybody looked, by what was told to watchers of what it had lost and by where they resumed, by what a
 /// deleted consumer had delivered; by claims that were forgotten while others told by them since when an entity was there, by outbox rows that were noted
 /// late, by older messages that were adopted in a stream that had gone back, by a connection that was made anew while a processor began; by
-/// acknowledgements of a processor that was about to end, in another stream than the one it had taken the messages of.
+/// acknowledgements of a processor that was about to end, in another stream than the one it had taken the messages of; by
+/// requests of a stream that was deleted, published again as if they were new.
 #[test]
 fn what_was_broken_once_holds() {
     for seed in [
