@@ -106,8 +106,9 @@ impl Read {
     }
 
     async fn measure(&self, side: &ReadSide, report: &mut Report) -> Result<(), Error> {
-        let (reader, cold) = side.start_reader().await?;
-        report.figure("cold_start_seconds", cold.as_secs_f64(), "s");
+        report.figure("cold_start_seconds", side.cold_start().await?.as_secs_f64(), "s");
+        let reader = side.start_reader().await?;
+        side.until_quiet(&reader).await?;
         let mebibytes = |reader: &Process| usage::resident_bytes(reader.pid()).unwrap_or(0) as f64 / f64::from(1 << 20);
         let idle = mebibytes(&reader);
         if self.has(Part::Calls) {

@@ -33,7 +33,7 @@ type Truth = BTreeMap<String, (i64, Option<bool>)>;
 
 /// Restarts broker and reader in turns, so many times in all, while entities change.
 pub(crate) async fn measure(side: &mut ReadSide, seed: u64, times: usize, report: &mut Report) -> Result<(), Error> {
-    let (mut reader, _) = side.start_reader().await?;
+    let mut reader = side.start_reader().await?;
     let address = watch::Sender::new(reader.grpc.clone());
     let clients: Vec<Watching> =
         (0..WATCHERS).map(|number| Watching::start(number % 2 == 1, address.subscribe())).collect();
@@ -86,7 +86,7 @@ pub(crate) async fn measure(side: &mut ReadSide, seed: u64, times: usize, report
 /// SIGKILL, and another reader elsewhere.
 async fn restart(side: &ReadSide, mut reader: Process, address: &watch::Sender<String>) -> Result<Process, Error> {
     reader.kill()?;
-    let (reader, _) = side.start_reader().await?;
+    let reader = side.start_reader().await?;
     address.send_replace(reader.grpc.clone());
     Ok(reader)
 }

@@ -7,6 +7,7 @@ use crate::generate::generate;
 use crate::installation::Started;
 use crate::process::{Launch, Process, Role, find_program};
 use crate::settle::bar;
+use crate::usage;
 use bus::{Bus, Record, entity_record, watermark_record};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
@@ -35,6 +36,8 @@ const WINDOW: u32 = 8 << 20;
 pub(crate) struct ReadSide {
     pub bus: Bus,
     pub launch: Launch,
+    /// The same for readers that only start: they may use every core.
+    starts: Launch,
     pub entities: usize,
     /// The version of the newest message.
     pub version: i64,
@@ -54,11 +57,11 @@ impl ReadSide {
         let mut environment = vec![
             ("CALLBOARD_NATS_URL".to_owned(), url.clone()),
             ("CALLBOARD_INSTALLATION".to_owned(), INSTALLATION.to_owned()),
-            // What is answered comes from one core; a start may use all.
-            ("TOKIO_WORKER_THREADS".to_owned(), "1".to_owned()),
         ];
         environment.extend(started.settings.iter().cloned());
-        let launch = Launch { program, logs: data.path().to_path_buf(), environment };
+        let starts = Launch { program, logs: data.path().to_path_buf(), environment };
+        let mut launch = starts.clone();
+        launch.environment.push(("TOKIO_WORKER_THREADS".to_owned(), "1".to_owned()));
         let bus = crate::installation::connect(&url, INSTALLATION, None).await?;
         bus::ensure_streams(&bus, &bus::Limits::default()).await?;
         let learn = move || {
@@ -68,7 +71,7 @@ impl ReadSide {
             stitcher
         };
         let stitcher = tokio::task::spawn_blocking(learn).await.map_err(ended)?;
-        let mut side = ReadSide { bus, launch, entities, version: 0, stitcher, broker: Some(broker), data };
+        let mut side = ReadSide { bus, launch, starts, entities, version: 0, stitcher, broker: Some(broker), data };
         side.fill(seed).await?;
         Ok(side)
     }
@@ -130,9 +133,16 @@ impl ReadSide {
         Ok(bus::publish(&self.bus, &watermark_record(&self.bus, self.version)).await.map(drop)?)
     }
 
-    /// Starts a reader and waits until it is ready, for which it has all cores; then it has one. Gives it with how long the start took.
-    pub async fn start_reader(&self) -> Result<(Process, Duration), Error> {
-        self.begin(&self.launch).await
+    /// Starts a reader with all cores and kills it as soon as it is ready; gives how long that took.
+    pub async fn cold_start(&self) -> Result<Duration, Error> {
+        let (mut reader, took) = self.begin(&self.starts).await?;
+        reader.kill()?;
+        Ok(took)
+    }
+
+    /// Starts a reader and waits until it is ready; then it has one core, and one thread for its calls.
+    pub async fn start_reader(&self) -> Result<Process, Error> {
+        Ok(self.begin(&self.launch).await?.0)
     }
 
     async fn begin(&self, launch: &Launch) -> Result<(Process, Duration), Error> {
@@ -147,7 +157,7 @@ impl ReadSide {
     /// Has a reader write a snapshot, kills it, and starts another with the snapshot; gives how long that start took.
     pub async fn start_with_snapshot(&self) -> Result<(Process, Duration), Error> {
         let file = self.data.path().join("reader.snapshot");
-        let mut launch = self.launch.clone();
+        let mut launch = self.starts.clone();
         launch.environment.push(("CALLBOARD_SNAPSHOT_FILE".to_owned(), file.to_string_lossy().into_owned()));
         let (mut reader, _) = self.begin(&launch).await?;
         let deadline = Instant::now() + READY_LIMIT;
@@ -160,6 +170,24 @@ impl ReadSide {
         }
         reader.kill()?;
         self.begin(&launch).await
+    }
+
+    /// Waits until a reader does nothing any more: once it is ready it builds what it will be asked for first.
+    pub async fn until_quiet(&self, reader: &Process) -> Result<(), Error> {
+        let used = || usage::of_process(reader.pid()).map_or(0.0, |usage| usage.cpu_seconds);
+        let deadline = Instant::now() + READY_LIMIT;
+        let mut before = used();
+        while Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let now = used();
+            // 0.05 of a core.
+            if now - before < 0.1 {
+                return Ok(());
+            }
+            before = now;
+        }
+        let (what, seconds) = ("a reader at rest".to_owned(), READY_LIMIT.as_secs());
+        Err(Error::TimedOut { what, seconds, found: "it works on".to_owned() })
     }
 
     /// Stops the broker with SIGTERM and starts it again on the same port with the same data.

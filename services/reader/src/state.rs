@@ -294,8 +294,18 @@ impl State {
             false => log.note(entity_ref.into(), version),
         }
         drop(log);
-        self.0.hub.wake();
+        self.wake_watchers();
         self.0.waiting.wake(entity_ref);
+    }
+
+    fn wake_watchers(&self) {
+        if let Some(pause) = self.0.hub.wake() {
+            let state = self.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
+                state.0.hub.wake_now();
+            });
+        }
     }
 
     /// Moves forward; when the stream is told to its end *and* has a watermark, what a replay did not name is dropped:
@@ -322,7 +332,7 @@ impl State {
         let dropped = self.0.memory.end_replay();
         log.end_replay(dropped > 0);
         drop(log);
-        self.0.hub.wake();
+        self.wake_watchers();
         tracing::warn!(entities = self.entities(), dropped, "the entity stream was replaced and is replayed");
     }
 

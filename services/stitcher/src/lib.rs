@@ -117,9 +117,8 @@ impl bus::Handler for Stitcher {
         let made = bus::made_at(&self.bus, &lane.stream, lane.durable);
         let (made, position) = tokio::join!(made, self.position());
         let (made, position) = (made.map_err(|error| Failure::Away(error.to_string()))?, position?);
-        let came_before = |item: &Item| {
-            item.deliveries > 1 || item.published <= made || item.header(bus::header::AGAIN).is_some()
-        };
+        let came_before =
+            |item: &Item| item.deliveries > 1 || item.published <= made || item.header(bus::header::AGAIN).is_some();
         let asking = items.iter().zip(&requests);
         let wanted = merge(asking.filter_map(|(item, request)| Some((came_before(item), request.as_ref().ok()?))));
         let mut rest = Rest::default();

@@ -1,17 +1,25 @@
 //! Where changes come in and watchers look: the log under its lock, and who is to be woken.
 
-use std::sync::{
-    Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
 };
 
 use api::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Log, token::ResumeToken};
 
 /// How long a token is used for the same place.
 const TOKEN_SECONDS: u64 = 10;
+
+/// What it costs to wake one watcher, whatever it is told, with some room for everything else: no more of them are woken in a second than that allows.
+const WAKE_COST: Duration = Duration::from_micros(8);
+/// Shorter pauses are none: timers go by milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(1);
 
 /// How much is kept for watchers.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +53,14 @@ pub(crate) struct News {
     pub stopping: bool,
 }
 
+/// When the watchers were woken last.
+#[derive(Clone, Copy, Debug, Default)]
+struct Woken {
+    last: Option<Instant>,
+    /// Somebody waits to wake them again.
+    is_put_off: bool,
+}
+
 /// The log of changes, and those who follow it.
 #[derive(Debug)]
 pub(crate) struct Hub {
@@ -52,6 +68,7 @@ pub(crate) struct Hub {
     /// Wakes the watchers: the one thing that each of them waits for.
     news: watch::Sender<News>,
     limits: Limits,
+    woken: Mutex<Woken>,
     /// The token that was made last: watchers that are told the same change mostly need the same.
     token: Mutex<Option<(ResumeToken, String)>>,
     watchers: AtomicUsize,
@@ -71,6 +88,7 @@ impl Hub {
         Hub {
             log: RwLock::new(Log::new(limits)),
             news: watch::Sender::default(),
+            woken: Mutex::default(),
             limits,
             token: Mutex::default(),
             watchers: AtomicUsize::new(0),
@@ -89,8 +107,32 @@ impl Hub {
         self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Wakes the watchers if there is anything new; or, if they are many and were woken a moment ago, gives how long to wait before
+    /// [`Hub::wake_now`]: what comes meanwhile is then told together. None: that is done, or somebody waits already.
+    pub fn wake(&self) -> Option<Duration> {
+        let pause = WAKE_COST.saturating_mul(u32::try_from(self.watchers.load(Relaxed)).unwrap_or(u32::MAX));
+        if pause >= SHORTEST_PAUSE {
+            let mut woken = self.woken();
+            if woken.is_put_off {
+                return None;
+            }
+            let rest = woken.last.and_then(|last| pause.checked_sub(last.elapsed()));
+            if rest.is_some() {
+                woken.is_put_off = true;
+                return rest;
+            }
+        }
+        self.wake_now();
+        None
+    }
+
+    fn woken(&self) -> MutexGuard<'_, Woken> {
+        self.woken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Wakes the watchers if there is anything new.
-    pub fn wake(&self) {
+    pub fn wake_now(&self) {
+        *self.woken() = Woken { last: Some(Instant::now()), is_put_off: false };
         let (end, sequence) = self.read().news();
         self.news.send_if_modified(|known| {
             let news = News { end, sequence, ..*known };
@@ -172,4 +214,25 @@ pub(crate) struct Counts {
     pub told: u64,
     /// Watchers cut off since the start, because they were too slow.
     pub cut_off: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn many_watchers_are_woken_together_and_few_at_once() {
+        let hub = Hub::default();
+        for watchers in [10, 1000] {
+            (hub.counts().watchers..watchers).for_each(|_| hub.enter().expect("there is room"));
+            let found: Vec<bool> = (0..3).map(|_| hub.wake().is_some()).collect();
+            assert_eq!(found, [false, watchers == 1000, false], "{watchers} watchers");
+        }
+        hub.wake_now();
+        assert_eq!(hub.wake(), Some(Duration::from_millis(8)));
+        hub.wake_now();
+        tokio::time::advance(Duration::from_millis(8)).await;
+        assert_eq!(hub.wake(), None, "it is done");
+        assert!(hub.wake().is_some());
+    }
 }
