@@ -185,7 +185,7 @@ impl Read {
         report.figure("watch_client_cpu_percent", 100.0 * (cpu(std::process::id()) - before.1) / took, "%");
         found.report(report);
         report.note(format!(
-            "watch: {} watchers of everything on 10 connections, {} changes a second, from the moment that a publish was due; the first two seconds are not counted",
+            "watch: {} watchers of everything on 10 connections, {} changes a second of entities of up to 8 KiB, from the moment that a publish was due; the first two seconds are not counted",
             self.watchers, self.changes
         ));
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::nats::REQUEST_TIMEOUT;
 use crate::{Backoff, Error, Link, Names, Stop};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
@@ -32,7 +32,23 @@ pub struct Bus {
     pub(crate) names: Names,
     pub(crate) connections: watch::Receiver<u64>,
     /// See [`Bus::life`].
-    pub(crate) life: Arc<AtomicI64>,
+    pub(crate) life: Arc<Life>,
+}
+
+/// In the place of a connection: nobody says how often the stream has been lost.
+const NOBODY: u64 = u64::MAX;
+
+/// How often the work stream has been lost, and on which connection that was seen.
+#[derive(Debug)]
+pub(crate) struct Life {
+    number: AtomicI64,
+    seen_on: AtomicU64,
+}
+
+impl Default for Life {
+    fn default() -> Self {
+        Life { number: AtomicI64::new(0), seen_on: AtomicU64::new(NOBODY) }
+    }
 }
 
 impl Bus {
@@ -67,12 +83,18 @@ impl Bus {
     /// How often the work stream had been lost, as whoever uses this said last. What was taken in an earlier life is not of the stream that is there now,
     /// where its sequence may be another message's: it is neither handled nor answered.
     pub fn life(&self) -> i64 {
-        self.life.load(Ordering::Relaxed)
+        self.life.number.load(Ordering::Relaxed)
     }
 
-    /// Says how often the work stream has been lost.
-    pub fn begin_life(&self, life: i64) {
-        self.life.store(life, Ordering::Relaxed);
+    /// Says how often the work stream has been lost, as it was seen on this connection.
+    pub fn begin_life(&self, life: i64, connection: u64) {
+        self.life.number.store(life, Ordering::Relaxed);
+        self.life.seen_on.store(connection, Ordering::Relaxed);
+    }
+
+    /// Whether the number of its life is that of the stream that is there now, as far as the connection tells; also if nobody ever says it.
+    pub(crate) fn knows_life(&self) -> bool {
+        [NOBODY, self.connection()].contains(&self.life.seen_on.load(Ordering::Relaxed))
     }
 
     /// Whether the broker can be reached now.

@@ -16,13 +16,15 @@ pub struct Item {
     pub published: SystemTime,
     /// In which life of the stream it was taken (see [`crate::Bus::life`]).
     pub life: i64,
+    /// On which connection it was taken.
+    pub(crate) connection: u64,
     pub(crate) message: Message,
 }
 
 impl Item {
-    pub(crate) fn new(message: Message, life: i64) -> Option<Item> {
+    pub(crate) fn new(message: Message, (life, connection): (i64, u64)) -> Option<Item> {
         let Delivered { sequence, deliveries, published, .. } = Delivered::of(&message)?;
-        Some(Item { sequence, deliveries, published, life, message })
+        Some(Item { sequence, deliveries, published, life, connection, message })
     }
 
     /// The body.

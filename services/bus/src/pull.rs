@@ -87,7 +87,7 @@ async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Resul
         Ask::First(wait) => (1, *wait + GRACE),
         Ask::Waiting { messages, .. } => (*messages, GRACE),
     };
-    let life = bus.life();
+    let place = (bus.life(), bus.connection());
     let mut answers = bus.link.pull(&stream, durable, &ask).await?;
     let mut items = Vec::new();
     while items.len() < messages {
@@ -97,7 +97,7 @@ async fn ask(bus: Bus, stream: String, durable: &'static str, ask: Ask) -> Resul
             Ok(None) | Err(_) => break,
         };
         match answer.status {
-            None | Some(StatusCode::OK) => items.extend(Item::new(answer, life)),
+            None | Some(StatusCode::OK) => items.extend(Item::new(answer, place)),
             // Nothing (more) waits; the time is over; or the next message would go over the bytes asked for.
             Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => break,
             Some(_) if !items.is_empty() => break,

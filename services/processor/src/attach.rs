@@ -77,6 +77,7 @@ pub(crate) async fn again(processor: &Processor, mut connections: watch::Receive
 }
 
 async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Error> {
+    let connection = bus.connection();
     // What is missing is noted before it is made anew, so that no message of the new stream gets an old revision.
     let events = bus.names().events_stream();
     let streams = [
@@ -94,7 +95,7 @@ async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Er
         store.note_stream(stream, &seen(&stream_status(bus, stream).await?)).await?;
     }
     if let Some(position) = store.stream_position(&events).await? {
-        bus.begin_life(position.resets);
+        bus.begin_life(position.resets, connection);
     }
     let settled = Consumers { events_settled: settled_sequence(store, &events).await?, stitch_settled: 0 };
     Ok(bus::ensure_consumers(bus, limits, settled).await?)

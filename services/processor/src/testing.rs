@@ -3,6 +3,7 @@
 use crate::{Config, Parts, Pipeline, Processor, attach};
 use bus::Bus;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A connection to the test broker, for an installation of its own.
 pub(crate) async fn bus(name: &str) -> Bus {
@@ -42,5 +43,7 @@ pub(crate) async fn processor(name: &str) -> Processor {
     let (_stopper, stop) = bus::stop();
     attach(&bus, &store, &config.streams, &stop).await.expect("the streams stand");
     let pipeline = Arc::new(pipeline(&bus));
-    Processor::new(bus, store, pipeline, config)
+    let processor = Processor::new(bus, store, pipeline, config);
+    processor.attached_to.store(processor.bus.connection(), Ordering::Relaxed);
+    processor
 }

@@ -59,46 +59,46 @@ async fn make_mirror(bus: &Bus, origin: &str, stop: &Stop) -> Result<(), Error> 
     }
 }
 
-/// Waits for what comes next and takes it, with what comes before that is done.
+/// Waits for what comes next and takes it, with what comes at once behind it.
 async fn take_some(follower: &mut Follower, state: &State) {
-    let mut running: FuturesOrdered<JoinHandle<Vec<Heard<Ahead>>>> = FuturesOrdered::new();
-    // What is not an entity changes how those behind it are taken: they wait for it.
-    let mut is_held = false;
+    let first = heard(follower).await;
+    let mut is_over = !matches!(first.followed, Followed::Entity(_));
+    let mut batch = vec![first];
+    let mut running = FuturesOrdered::new();
     loop {
-        let may_hear = !is_held && running.len() < BATCHES;
-        tokio::select! {
-            biased;
-            Some(worked_out) = running.next(), if !running.is_empty() => {
-                // A batch is lost only with the runtime.
-                let worked_out = worked_out.unwrap_or_default();
-                worked_out.into_iter().for_each(|worked_out| worked_out.take(state));
-                // Calls are answered in between.
-                tokio::task::yield_now().await;
-            }
-            first = heard(follower), if may_hear => {
-                let mut batch = vec![first];
-                is_held = fill(follower, &mut batch);
-                if running.is_empty() && batch.len() < WORTH {
-                    return batch.into_iter().for_each(|heard| heard.take(state));
-                }
-                running.push_back(work_out(state.clone(), batch));
-            }
+        is_over = is_over || fill(follower, &mut batch);
+        if is_over && running.is_empty() && batch.len() < WORTH {
+            return batch.into_iter().for_each(|heard| heard.take(state));
         }
-        if running.is_empty() {
-            return;
+        if !batch.is_empty() {
+            running.push_back(work_out(state.clone(), std::mem::take(&mut batch)));
+        }
+        while is_over || running.len() >= BATCHES {
+            // A batch is lost only with the runtime.
+            let Some(worked_out) = running.next().await else { return };
+            worked_out.into_iter().flatten().for_each(|worked_out| worked_out.take(state));
+            // Calls are answered in between.
+            tokio::task::yield_now().await;
         }
     }
 }
 
-/// Fills a batch with what is here already, up to what is not an entity; whether it ends with such.
+/// Fills a batch with what is here already; whether that was the last for now.
 fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
-    while batch.len() < BATCH && batch.last().is_none_or(Heard::is_entity) {
+    while batch.len() < BATCH {
         match heard(follower).now_or_never() {
-            Some(heard) => batch.push(heard),
-            None => break,
+            Some(heard) => {
+                let is_entity = matches!(heard.followed, Followed::Entity(_));
+                batch.push(heard);
+                // What is not an entity changes how those behind it are taken.
+                if !is_entity {
+                    return true;
+                }
+            }
+            None => return true,
         }
     }
-    !batch.last().is_none_or(Heard::is_entity)
+    false
 }
 
 fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<Ahead>>> {
@@ -127,10 +127,6 @@ async fn heard(follower: &mut Follower) -> Heard<Followed> {
 }
 
 impl Heard<Followed> {
-    fn is_entity(&self) -> bool {
-        matches!(self.followed, Followed::Entity(_))
-    }
-
     fn take(self, state: &State) {
         state.apply(self.followed, self.lag);
         state.reach(self.sequence, self.stored);

@@ -2,7 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
-use sim::{Outcome, run_seed};
+use sim::{Outcome, run_after, run_seed};
 use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -30,6 +30,9 @@ pub(crate) struct Cli {
     /// Run this one alone.
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// As it was after so many other runs: a seed that broke something says which number that is.
+    #[arg(long, value_name = "N", requires = "seed", default_value_t = 0)]
+    after: u64,
     /// Print what happened, line by line: seconds, and what it was.
     #[arg(long, requires = "seed")]
     trace: bool,
@@ -78,7 +81,7 @@ impl Cli {
     }
 
     fn one(&self, seed: u64) -> Sum {
-        let outcome = run_seed(seed, self.trace);
+        let outcome = run_after(seed, self.trace, self.after);
         for line in &outcome.trace {
             println!("{line}");
         }
@@ -133,7 +136,7 @@ impl Cli {
                 if sum.broken.is_empty() { "all held".to_owned() } else { format!("{} broken", sum.broken.len()) }
             ),
             Output::Json => {
-                let broken: Vec<_> = sum.broken.iter().map(|outcome| json!({"seed": outcome.seed, "violations": outcome.violations, "replay": replay(outcome.seed)})).collect();
+                let broken: Vec<_> = sum.broken.iter().map(|outcome| json!({"seed": outcome.seed, "violations": outcome.violations, "replay": replay(outcome)})).collect();
                 println!(
                     "{}",
                     json!({"seeds": sum.seeds, "events": sum.events, "happenings": sum.happenings, "simulatedSeconds": sum.seconds, "seconds": took, "broken": broken})
@@ -163,9 +166,9 @@ fn explain(outcome: &Outcome) {
     for violation in &outcome.violations {
         println!("  {violation}");
     }
-    println!("  see it again: {}", replay(outcome.seed));
+    println!("  see it again: {}", replay(outcome));
 }
 
-fn replay(seed: u64) -> String {
-    format!("cargo sim -- --seed {seed} --trace")
+fn replay(Outcome { seed, after, .. }: &Outcome) -> String {
+    format!("cargo sim -- --seed {seed} --after {after} --trace")
 }

@@ -16,4 +16,4 @@ mod site;
 mod storm;
 mod trace;
 
-pub use run::{Outcome, run_seed};
+pub use run::{Outcome, run_after, run_seed};

@@ -6,7 +6,7 @@ use crate::storm::Storm;
 use crate::trace::Trace;
 use crate::{chance, judge, reading};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -24,6 +24,8 @@ const PROMISE_LOOK: Duration = Duration::from_millis(20);
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
+    /// Runs in this process before it (see [`run_after`]).
+    pub after: u64,
     /// What broke; empty: all held.
     pub violations: Vec<String>,
     /// A hash over everything that happened: the same in each run of the seed.
@@ -41,25 +43,62 @@ pub struct Outcome {
 /// What is made once in a process is made by the first seed that needs it, and would take some of its chance. So these go before.
 const FIRST: [u64; 3] = [u64::MAX, u64::MAX - 1, u64::MAX - 2];
 
+/// Runtimes that this process has made. What tokio leaves to chance (which of several that wait for one `watch` is woken first) it takes from how many
+/// there were, so that is a part of what a run is made of.
+static MADE: Mutex<u64> = Mutex::new(0);
+
 /// Runs a seed on a thread of its own, so that nothing of another one is in it.
 pub fn run_seed(seed: u64, with_trace: bool) -> Outcome {
+    begin();
+    run_alone(seed, with_trace)
+}
+
+/// The same as it was after so many runs in another process: that of [`Outcome::after`].
+pub fn run_after(seed: u64, with_trace: bool, after: u64) -> Outcome {
+    begin();
+    while *made() < after {
+        let nothing = || alone(0, || async {});
+        let thread = std::thread::Builder::new().spawn(nothing).expect("the system has a thread");
+        thread.join().expect("there is nothing to panic at");
+    }
+    run_alone(seed, with_trace)
+}
+
+fn begin() {
     static BEGUN: Once = Once::new();
     BEGUN.call_once(|| FIRST.into_iter().for_each(|first| drop(run_alone(first, false))));
-    run_alone(seed, with_trace)
+}
+
+fn made() -> MutexGuard<'static, u64> {
+    MADE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs something in a runtime of its own, with a seed's chance; gives how many were made before.
+fn alone<F: Future>(seed: u64, what: impl FnOnce() -> F) -> (u64, F::Output) {
+    chance::begin(seed);
+    let mut made = made();
+    let after = *made;
+    *made += 1;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let outcome = runtime.expect("a runtime of one thread needs nothing").block_on(async {
+        // It has its chance by now.
+        drop(made);
+        what().await
+    });
+    (after, outcome)
 }
 
 fn run_alone(seed: u64, with_trace: bool) -> Outcome {
     let run = move || {
-        chance::begin(seed);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-        runtime.expect("a runtime of one thread needs nothing").block_on(simulate(seed, with_trace))
+        let (after, outcome) = alone(seed, || simulate(seed, with_trace));
+        Outcome { after, ..outcome }
     };
     let thread = std::thread::Builder::new().name(format!("seed {seed}")).spawn(run);
     thread.expect("the system has a thread").join().unwrap_or_else(|panic| {
         let what =
             panic.downcast_ref::<String>().cloned().or(panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         let violations = vec![format!("panic: {}", what.unwrap_or_default())];
-        Outcome { seed, violations, trace_hash: 0, happenings: 0, events: 0, seconds: 0.0, trace: Vec::new() }
+        Outcome { seed, after: 0, violations, trace_hash: 0, happenings: 0, events: 0, seconds: 0.0, trace: Vec::new() }
     })
 }
 
@@ -115,7 +154,8 @@ async fn simulate(seed: u64, with_trace: bool) -> Outcome {
     }
     let events = site.broker.history().iter().filter(|kept| kept.stream.ends_with("_EVENTS")).count() as u64;
     let (trace_hash, happenings, trace) = trace.end();
-    Outcome { seed, violations, trace_hash, happenings, events, seconds: began.elapsed().as_secs_f64(), trace }
+    let seconds = began.elapsed().as_secs_f64();
+    Outcome { seed, after: 0, violations, trace_hash, happenings, events, seconds, trace }
 }
 
 /// Sorted, for their own order is a hash map's.
