@@ -89,12 +89,12 @@ impl Bus {
     /// Says how often the work stream has been lost, as it was seen on this connection.
     pub fn begin_life(&self, life: i64, connection: u64) {
         self.life.number.store(life, Ordering::Relaxed);
-        self.life.seen_on.store(connection, Ordering::Relaxed);
+        self.life.seen_on.store(connection, Ordering::Release);
     }
 
     /// Whether the number of its life is that of the stream that is there now, as far as the connection tells; also if nobody ever says it.
     pub(crate) fn knows_life(&self) -> bool {
-        [NOBODY, self.connection()].contains(&self.life.seen_on.load(Ordering::Relaxed))
+        [NOBODY, self.connection()].contains(&self.life.seen_on.load(Ordering::Acquire))
     }
 
     /// Whether the broker can be reached now.

@@ -45,7 +45,7 @@ impl<H: Handler + Send + 'static> Worker<H> {
 
     /// Whether a message that is answered now is certainly not another one of the same sequence.
     fn may_answer(&self, item: &Item) -> bool {
-        self.is_of_this_life(item) && (item.connection == self.bus.connection() || self.bus.knows_life())
+        (item.connection == self.bus.connection() || self.bus.knows_life()) && self.is_of_this_life(item)
     }
 
     /// Where the connection is another one than the message came by, the stream may be too: waits until somebody has looked, some seconds at most.
