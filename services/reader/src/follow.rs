@@ -2,7 +2,10 @@
 
 use bus::{Backoff, Bus, Followed, Follower, Stop};
 use futures::{FutureExt, StreamExt, stream::FuturesOrdered};
-use tokio::task::JoinHandle;
+use tokio::{
+    runtime::{Handle, RuntimeFlavor},
+    task::JoinHandle,
+};
 
 use crate::{
     Config, Error, snapshot,
@@ -59,50 +62,51 @@ async fn make_mirror(bus: &Bus, origin: &str, stop: &Stop) -> Result<(), Error> 
     }
 }
 
-/// Waits for what comes next and takes it, with what comes at once behind it.
+/// Waits for what comes next and takes it, with what comes before that is done.
 async fn take_some(follower: &mut Follower, state: &State) {
-    let first = heard(follower).await;
-    let mut is_over = !matches!(first.followed, Followed::Entity(_));
-    let mut batch = vec![first];
-    let mut running = FuturesOrdered::new();
+    let mut running: FuturesOrdered<JoinHandle<Vec<Heard<Ahead>>>> = FuturesOrdered::new();
+    // What is not an entity changes how those behind it are taken: they wait for it.
+    let mut is_held = false;
     loop {
-        is_over = is_over || fill(follower, &mut batch);
-        if is_over && running.is_empty() && batch.len() < WORTH {
-            return batch.into_iter().for_each(|heard| heard.take(state));
-        }
-        if !batch.is_empty() {
-            running.push_back(work_out(state.clone(), std::mem::take(&mut batch)));
-        }
-        while is_over || running.len() >= BATCHES {
-            // A batch is lost only with the runtime.
-            let Some(worked_out) = running.next().await else { return };
-            worked_out.into_iter().flatten().for_each(|worked_out| worked_out.take(state));
-            // Calls are answered in between.
-            tokio::task::yield_now().await;
-        }
-    }
-}
-
-/// Fills a batch with what is here already; whether that was the last for now.
-fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
-    while batch.len() < BATCH {
-        match heard(follower).now_or_never() {
-            Some(heard) => {
-                let is_entity = matches!(heard.followed, Followed::Entity(_));
-                batch.push(heard);
-                // What is not an entity changes how those behind it are taken.
-                if !is_entity {
-                    return true;
-                }
+        let may_hear = !is_held && running.len() < BATCHES;
+        tokio::select! {
+            biased;
+            Some(worked_out) = running.next(), if !running.is_empty() => {
+                // A batch is lost only with the runtime.
+                let worked_out = worked_out.unwrap_or_default();
+                worked_out.into_iter().for_each(|worked_out| worked_out.take(state));
+                // Calls are answered in between.
+                tokio::task::yield_now().await;
             }
-            None => return true,
+            first = heard(follower), if may_hear => {
+                let mut batch = vec![first];
+                is_held = fill(follower, &mut batch);
+                if running.is_empty() && batch.len() < WORTH {
+                    return batch.into_iter().for_each(|heard| heard.take(state));
+                }
+                running.push_back(work_out(state.clone(), batch));
+            }
+        }
+        if running.is_empty() {
+            return;
         }
     }
-    false
 }
 
+/// Fills a batch with what is here already, up to what is not an entity; whether it ends with such.
+fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
+    while batch.len() < BATCH && batch.last().is_none_or(Heard::is_entity) {
+        match heard(follower).now_or_never() {
+            Some(heard) => batch.push(heard),
+            None => break,
+        }
+    }
+    !batch.last().is_none_or(Heard::is_entity)
+}
+
+/// On another thread; where the runtime has one alone, as in the simulator, on that: so nothing depends on which is quicker.
 fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<Ahead>>> {
-    tokio::task::spawn_blocking(move || {
+    let work = move || {
         let prepared = batch.into_iter().map(|Heard { followed, lag, sequence, stored }| Heard {
             followed: state.prepare(followed),
             lag,
@@ -110,7 +114,11 @@ fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<A
             stored,
         });
         prepared.collect()
-    })
+    };
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::CurrentThread => tokio::spawn(async move { work() }),
+        _ => tokio::task::spawn_blocking(work),
+    }
 }
 
 /// What the follower was told, and where it was then.
@@ -127,6 +135,10 @@ async fn heard(follower: &mut Follower) -> Heard<Followed> {
 }
 
 impl Heard<Followed> {
+    fn is_entity(&self) -> bool {
+        matches!(self.followed, Followed::Entity(_))
+    }
+
     fn take(self, state: &State) {
         state.apply(self.followed, self.lag);
         state.reach(self.sequence, self.stored);
