@@ -259,11 +259,11 @@ impl Database {
         tid
     }
 
-    /// None: it was ended, for it did nothing for too long.
     pub fn count_running(&self) -> usize {
         self.running.len()
     }
 
+    /// None: it was ended, for it did nothing for too long.
     pub fn running(&self, tid: Tid) -> Option<&Running> {
         self.running.get(&tid)
     }
