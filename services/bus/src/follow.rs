@@ -19,7 +19,7 @@ pub enum Followed {
     Entity(EntityMessage),
     /// Everything up to this revision is in what was told before.
     Watermark(i64),
-    /// All that stood in the stream when following began, or began again, has been told.
+    /// All that stands in the stream has been told, once since following began, or began again.
     CaughtUp,
     /// The stream that is followed from now on: the time of its creation in nanoseconds, which is its identity. Told once for each.
     Stream(i64),
@@ -59,8 +59,9 @@ pub struct Follower {
     last_sequence: u64,
     /// When that message was stored, in nanoseconds since 1970; 0: unknown.
     last_stored: u64,
-    /// Where the stream ended when following began; caught up from there on.
-    goal: Option<u64>,
+    /// Not everything that stands in the stream has been told since following began. Not that its end as it was then is reached: what was
+    /// replaced meanwhile has a newer message behind that end, and until this one comes nothing of it is known.
+    is_behind: bool,
     pending: u64,
     told: VecDeque<Followed>,
     backoff: Backoff,
@@ -77,7 +78,7 @@ impl Follower {
             identity: None,
             last_sequence: 0,
             last_stored: 0,
-            goal: None,
+            is_behind: false,
             pending: 0,
             told: VecDeque::new(),
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(3)),
@@ -169,8 +170,12 @@ impl Follower {
         }
         let (messages, is_behind) = self.bus.link.follow(&name, self.last_sequence).await?;
         self.messages = Some(messages);
-        self.goal = Some(if is_behind { status.last_sequence } else { self.last_sequence });
-        self.tell_if_caught_up();
+        self.is_behind = is_behind;
+        // At most so many; the first message says it exactly.
+        self.pending = if is_behind { status.last_sequence.saturating_sub(self.last_sequence).max(1) } else { 0 };
+        if !is_behind {
+            self.told.push_back(Followed::CaughtUp);
+        }
         Ok(())
     }
 
@@ -186,16 +191,7 @@ impl Follower {
                 }
             }
         }
-        // With nothing pending all is told, even if the last sequences of the goal were replaced meanwhile.
-        if self.pending == 0 {
-            self.goal = self.goal.map(|goal| goal.min(sequence));
-        }
-        self.tell_if_caught_up();
-    }
-
-    fn tell_if_caught_up(&mut self) {
-        if self.goal.is_some_and(|goal| self.last_sequence >= goal) {
-            self.goal = None;
+        if self.pending == 0 && std::mem::take(&mut self.is_behind) {
             self.told.push_back(Followed::CaughtUp);
         }
     }

@@ -71,6 +71,8 @@ pub(crate) struct Progress {
     pub ready: bool,
     /// Everything up to this revision is in the memory; none as long as that cannot be said.
     pub watermark: Option<i64>,
+    /// The newest watermark of the stream, while more is to come: what it promises may have been passed over, because newer messages replaced it that are still to come.
+    announced: Option<i64>,
     /// Caught up with the stream as it is now.
     caught_up: bool,
     /// The stream was replaced, and what its replay does not name is still shown.
@@ -163,7 +165,11 @@ impl State {
 
     /// Everything up to this sequence of the stream was taken; its message was stored at this time (see [`bus::Follower::stored`]).
     pub fn reach(&self, sequence: u64, stored: u64) {
-        self.0.hub.write().reach(sequence, stored);
+        let mut log = self.0.hub.write();
+        log.reach(sequence, stored);
+        if self.lag() == 0 {
+            log.complete();
+        }
     }
 
     /// Whether everything that stood in the stream when following it began is here.
@@ -223,7 +229,13 @@ impl State {
             }
             Ahead::Told(followed) => self.take_told(followed),
         }
-        if lag == 0 && self.has_caught_up() && !self.0.is_region {
+        if lag > 0 {
+            return;
+        }
+        if self.progress().announced.is_some() {
+            self.advance(Progress::keep_promise);
+        }
+        if self.has_caught_up() && !self.0.is_region {
             self.is_current();
         }
     }
@@ -232,12 +244,7 @@ impl State {
         match followed {
             // An entity is worked out. A watermark below 0 promises nothing.
             Followed::Entity(_) | Followed::Watermark(..0) => {}
-            Followed::Watermark(revision) => self.advance(|progress| {
-                if progress.caught_up || Some(revision) >= progress.promised {
-                    progress.promised = None;
-                    progress.watermark = progress.watermark.max(Some(revision));
-                }
-            }),
+            Followed::Watermark(revision) => self.advance(|progress| progress.announced = Some(revision)),
             Followed::CaughtUp => self.advance(|progress| progress.caught_up = true),
             Followed::Stream(stream) => {
                 self.0.hub.write().begin(stream, 0);
@@ -256,6 +263,7 @@ impl State {
                 self.0.progress.send_modify(|progress| {
                     progress.caught_up = false;
                     progress.replaying = true;
+                    progress.announced = None;
                     progress.promised = progress.promised.max(progress.watermark.take());
                 });
             }
@@ -290,6 +298,7 @@ impl State {
                 before: before.map(|before| Arc::new(Told::new(before))),
                 after: after.map(|after| Arc::new(Told::new(after))),
                 place: None,
+                complete: 0,
             }),
             false => log.note(entity_ref.into(), version),
         }
@@ -376,6 +385,15 @@ impl State {
 }
 
 impl Progress {
+    /// Everything that stands in the stream is here, so what was announced holds.
+    fn keep_promise(&mut self) {
+        let Some(revision) = self.announced.take() else { return };
+        if self.caught_up || Some(revision) >= self.promised {
+            self.promised = None;
+            self.watermark = self.watermark.max(Some(revision));
+        }
+    }
+
     /// Whether the watermark can be relied on: nothing is shown that the stream does not hold.
     fn is_settled(&self) -> bool {
         self.caught_up && !self.replaying

@@ -37,6 +37,25 @@ fn ready_is_caught_up_with_a_watermark() {
 }
 
 #[test]
+fn a_watermark_holds_when_nothing_is_still_to_come() {
+    let state = State::default();
+    for (told, lag, expected) in [
+        (a(1), 3, None),
+        // What it promises of b may have been replaced by a message behind it.
+        (Watermark(5), 2, None),
+        (a(2), 1, None),
+        (b(3), 0, Some(5)),
+        (CaughtUp, 0, Some(5)),
+        (Watermark(6), 1, Some(5)),
+        (Watermark(7), 0, Some(7)),
+    ] {
+        let case = format!("{told:?}");
+        state.apply(told, lag);
+        assert_eq!(state.progress().watermark, expected, "{case}");
+    }
+}
+
+#[test]
 fn a_replaced_stream_takes_what_it_does_not_name() {
     let known = || vec![Stream(7), a(1), b(2), CaughtUp, Watermark(5)];
     let after = |told: Vec<Followed>| known().into_iter().chain(told).collect();

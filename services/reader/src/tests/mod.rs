@@ -87,7 +87,9 @@ impl Served {
 
     fn tell(&self, followed: impl IntoIterator<Item = Followed>) {
         for followed in followed {
-            self.state.apply(followed, 3);
+            // Some entities are still to come, until the last of them has.
+            let lag = if matches!(followed, Followed::Entity(_)) { 3 } else { 0 };
+            self.state.apply(followed, lag);
         }
     }
 

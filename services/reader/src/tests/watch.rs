@@ -415,3 +415,33 @@ async fn a_stalled_client_is_cut_off_and_costs_the_others_nothing() {
     assert_eq!(ended.code(), Code::ResourceExhausted);
     assert!(ended.message().contains("too slow"), "{ended}");
 }
+
+#[tokio::test]
+async fn what_the_reader_passed_over_is_told_to_who_knew_it() {
+    let state = State::with_limits(Limits { recent: 100, ..LIMITS });
+    let tell = |told: Followed, sequence: u64, lag: u64| {
+        state.apply(told, lag);
+        state.reach(sequence, sequence);
+    };
+    tell(Stream(1), 0, 0);
+    tell(CaughtUp, 0, 0);
+    tell(Watermark(0), 4, 0);
+    // Another reader had told of e1 in sequence 5, which is replaced by 7 before this one comes to it.
+    tell(published(2, 6, Some(true)), 6, 1);
+    let place = Place { stream: 1, sequence: 5, stored: 5 };
+    let filter = ["spec.type=service".to_owned()];
+    let mut watcher = begin(&state, &filter, Begin::At(Mark { place, merged: 0 })).await.expect("it resumes");
+    tell(published(1, 7, None), 7, 0);
+    // Nobody knew this one: nothing was passed over any more.
+    tell(published(3, 8, None), 8, 0);
+    let mut told = Vec::new();
+    while let Some(event) = watcher.next_now().expect("it goes on") {
+        match event {
+            Event::Change(told_of) => told.push((told_of.entity_ref().to_owned(), told_of.version(), true)),
+            Event::Deletion(entity_ref, version) => told.push((entity_ref.to_string(), version, false)),
+            Event::Bookmark(_) => break,
+        }
+    }
+    let (e1, e2) = ("component:default/e1".to_owned(), "component:default/e2".to_owned());
+    assert_eq!(told, [(e2, 6, true), (e1, 7, false)]);
+}

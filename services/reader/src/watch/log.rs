@@ -57,6 +57,9 @@ pub(crate) struct Change {
     pub after: Option<Arc<Told>>,
     /// Where a watcher that has seen it resumes.
     pub place: Option<Place>,
+    /// Up to this sequence, everything that stood in the stream was here before it. What stands behind that, the reader may have passed over: a
+    /// message that was replaced before its turn came.
+    pub complete: u64,
 }
 
 /// Sequence, version and ref of a change, as a snapshot has it.
@@ -99,6 +102,8 @@ pub(crate) struct Log {
     dropped: u64,
     /// In this stream, not every change up to here has a trace.
     forgotten: u64,
+    /// See [`Change::complete`].
+    complete: u64,
 }
 
 /// What a snapshot keeps of the log: where it stands, up to where changes are not all known, and the traces of this stream.
@@ -120,6 +125,7 @@ impl Log {
             replayed: 0,
             dropped: 0,
             forgotten: 0,
+            complete: 0,
         }
     }
 
@@ -156,6 +162,7 @@ impl Log {
         }
         self.replaying = true;
         self.here = None;
+        self.complete = 0;
     }
 
     /// The replay is over, and what it did not name is gone. What it named and was known already has no trace.
@@ -183,6 +190,11 @@ impl Log {
         }
     }
 
+    /// Everything that stands in the stream is here.
+    pub fn complete(&mut self) {
+        self.complete = self.here.map_or(0, |here| here.sequence);
+    }
+
     /// What a snapshot keeps, so that watchers can resume at a reader that begins with it: up to where changes are not all known, and
     /// the traces of this stream. None: there is no place to resume from.
     pub fn keep(&self) -> Option<Kept> {
@@ -207,6 +219,7 @@ impl Log {
     /// Notes a change that was applied.
     pub fn push(&mut self, mut change: Change) {
         change.place = self.place();
+        change.complete = self.complete;
         self.trace(change.entity_ref.clone(), change.version);
         self.recent_bytes += bytes(&change);
         self.recent.push_back(Arc::new(change));

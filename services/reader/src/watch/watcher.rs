@@ -89,6 +89,9 @@ pub(crate) struct Watcher {
     position: u64,
     /// Changes were passed over that have newer ones up to this position and this sequence.
     merged: (u64, u64),
+    /// Another reader may have told it what stands up to this sequence, also what this one has passed over. Until it is known that this one has passed
+    /// over none of that, what was shown here before a change is not what the watcher knows.
+    resumed: u64,
     /// The walk has told every ref up to this one; none: it is over.
     walked: Option<Arc<str>>,
     owes_bookmark: bool,
@@ -113,6 +116,7 @@ impl Watcher {
             mark: None,
             position: 0,
             merged: (0, 0),
+            resumed: 0,
             walked: None,
             owes_bookmark: true,
             bookmarked: None,
@@ -129,7 +133,7 @@ impl Watcher {
     }
 
     async fn resume(&mut self, mark: Mark) -> Result<u64, Error> {
-        self.mark = Some(mark);
+        (self.mark, self.resumed) = (Some(mark), mark.place.sequence);
         let deadline = tokio::time::Instant::now() + CATCH_UP;
         loop {
             let (resume, end) = {
@@ -263,9 +267,10 @@ impl Watcher {
             return;
         }
         let matches = |told: &&Arc<Told>| self.selection.matches(told);
+        let may_know_another = self.position <= self.merged.0 || change.complete < self.resumed;
         let event = match change.after.as_ref().filter(matches) {
             Some(after) => Event::Change(after.clone()),
-            None if self.position <= self.merged.0 || change.before.as_ref().is_some_and(|told| matches(&told)) => {
+            None if may_know_another || change.before.as_ref().is_some_and(|told| matches(&told)) => {
                 Event::Deletion(change.entity_ref.clone(), change.version)
             }
             None => return,
