@@ -47,7 +47,7 @@ pub use status::{
     stream_status, unsettled,
 };
 pub use stop::{Stop, Stopper, stop};
-pub use streams::{Consumers, Limits, delete, ensure_consumers, ensure_streams, purge_through};
+pub use streams::{Limits, delete, ensure_consumers, ensure_streams, purge_through};
 pub use worker::{Failure, Handler, Lane, Outcome, Worker};
 
 /// Headers that Callboard gives meaning to, beside the broker's own.

@@ -13,7 +13,7 @@ use futures::stream::BoxStream;
 use std::time::{Duration, SystemTime};
 
 /// What the broker says of a consumer that is there, but begins at another message: it has one code for all that cannot be changed.
-const BEGINS_ELSEWHERE: [&str; 2] = ["deliver policy can not be updated", "start sequence can not be updated"];
+const BEGINS_ELSEWHERE: [&str; 2] = ["deliver policy can not be updated", "start time can not be updated"];
 /// The broker's error code for a stream that is not there.
 const NO_SUCH_STREAM: u64 = 10059;
 /// How long one request to JetStream may take.

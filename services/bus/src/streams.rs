@@ -3,7 +3,7 @@
 use crate::{Bus, Error, Names};
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 /// How large the streams may grow, and how many copies the broker keeps.
 #[derive(Clone, Debug)]
@@ -30,15 +30,6 @@ impl Default for Limits {
             ack_wait: Duration::from_secs(30),
         }
     }
-}
-
-/// Where durables that have to be made anew begin: above what is settled.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Consumers {
-    /// Sequence in the event stream up to which everything is settled.
-    pub events_settled: u64,
-    /// Sequence in the stitch stream up to which everything is settled.
-    pub stitch_settled: u64,
 }
 
 /// Creates the installation's streams or brings them up to date. Only roles with the database do this.
@@ -152,22 +143,24 @@ fn stream_drift(found: &Config, wanted: &Config) -> Vec<String> {
     drift
 }
 
-/// Creates the durable consumers of both work streams or brings them up to date.
+/// Creates the durable consumers of both work streams or brings them up to date. One of the event stream that has to be made anew begins with
+/// what was stored at `unsettled` or later; none: with everything. By time and not by sequence: in a stream that was replaced since somebody looked,
+/// the same sequences are other messages, and all of them were stored later.
 ///
 /// # Errors
 /// [`Error::Unusable`] where a consumer stands in the way that cannot be changed into ours.
-pub async fn ensure_consumers(bus: &Bus, limits: &Limits, settled: Consumers) -> Result<(), Error> {
+pub async fn ensure_consumers(bus: &Bus, limits: &Limits, unsettled: Option<SystemTime>) -> Result<(), Error> {
     let names = &bus.names;
     let of = |operations: &[&str]| operations.iter().map(|operation| names.events_of(operation)).collect::<Vec<_>>();
     let (events, stitch, reads) = (names.events_stream(), names.stitch_stream(), names.reads_stream());
     let wanted = [
-        (&events, Names::PROCESSOR, of(&Names::FRESH_OPERATIONS), settled.events_settled),
-        (&events, Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS), settled.events_settled),
-        (&stitch, Names::STITCHER, vec![names.stitch("fresh")], settled.stitch_settled),
-        (&stitch, Names::STITCHER_BULK, vec![names.stitch("bulk")], settled.stitch_settled),
-        (&reads, Names::LOCATION_READER, vec![names.read(">")], 0),
+        (&events, Names::PROCESSOR, of(&Names::FRESH_OPERATIONS), unsettled),
+        (&events, Names::PROCESSOR_BULK, of(&Names::BULK_OPERATIONS), unsettled),
+        (&stitch, Names::STITCHER, vec![names.stitch("fresh")], None),
+        (&stitch, Names::STITCHER_BULK, vec![names.stitch("bulk")], None),
+        (&reads, Names::LOCATION_READER, vec![names.read(">")], None),
     ];
-    for (stream, durable, filter_subjects, settled) in wanted {
+    for (stream, durable, filter_subjects, begin) in wanted {
         let config = pull::Config {
             durable_name: Some(durable.to_owned()),
             ack_policy: AckPolicy::Explicit,
@@ -176,9 +169,9 @@ pub async fn ensure_consumers(bus: &Bus, limits: &Limits, settled: Consumers) ->
             max_ack_pending: 100_000,
             max_waiting: 2048,
             filter_subjects,
-            deliver_policy: match settled {
-                0 => DeliverPolicy::All,
-                settled => DeliverPolicy::ByStartSequence { start_sequence: settled + 1 },
+            deliver_policy: match begin {
+                None => DeliverPolicy::All,
+                Some(begin) => DeliverPolicy::ByStartTime { start_time: begin.into() },
             },
             ..pull::Config::default()
         };

@@ -10,7 +10,7 @@ use bus::{
 };
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 struct Case {
     bus: Bus,
@@ -34,13 +34,13 @@ impl Case {
             ..Limits::default()
         };
         let case = Case { bus, limits, twin };
-        case.ensure(bus::Consumers::default()).await;
+        case.ensure(None).await;
         case
     }
 
-    async fn ensure(&self, settled: bus::Consumers) {
+    async fn ensure(&self, unsettled: Option<SystemTime>) {
         bus::ensure_streams(&self.bus, &self.limits).await.unwrap();
-        bus::ensure_consumers(&self.bus, &self.limits, settled).await.unwrap();
+        bus::ensure_consumers(&self.bus, &self.limits, unsettled).await.unwrap();
     }
 
     fn event(&self, body: &str) -> Record {
@@ -208,7 +208,8 @@ async fn a_consumer_made_anew_begins_above_what_is_settled() {
         bus::delete(&case.bus, &case.events(), Some(Names::PROCESSOR)).await.unwrap();
         assert!(bus::delete(&case.bus, &case.events(), Some(Names::PROCESSOR)).await.is_err());
         assert!(bus::consumer_status(&case.bus, &case.events(), Names::PROCESSOR).await.is_err());
-        case.ensure(bus::Consumers { events_settled: 2, stitch_settled: 0 }).await;
+        let (_, third) = bus::next_stored(&case.bus, &case.events(), 3).await.unwrap().unwrap();
+        case.ensure(Some(third)).await;
         assert_eq!(case.counts().await, (1, 0, 2));
         let seen = Arc::new(Mutex::new(Vec::new()));
         let taken = Arc::clone(&seen);
@@ -218,6 +219,21 @@ async fn a_consumer_made_anew_begins_above_what_is_settled() {
         };
         case.work(say, async || case.counts().await == (0, 0, 3)).await;
         assert_eq!(*seen.lock().unwrap(), [3]);
+    }
+}
+
+#[tokio::test]
+async fn a_consumer_of_a_stream_that_was_replaced_meanwhile_begins_with_all_of_it() {
+    for case in Case::both().await {
+        for body in ["a", "b", "c"] {
+            bus::publish(&case.bus, &case.event(body)).await.unwrap();
+        }
+        let (_, third) = bus::next_stored(&case.bus, &case.events(), 3).await.unwrap().unwrap();
+        bus::delete(&case.bus, &case.events(), None).await.unwrap();
+        bus::ensure_streams(&case.bus, &case.limits).await.unwrap();
+        bus::publish(&case.bus, &case.event("d")).await.unwrap();
+        case.ensure(Some(third)).await;
+        assert_eq!(case.counts().await, (1, 0, 0));
     }
 }
 
@@ -242,7 +258,7 @@ async fn a_stream_knows_its_messages() {
         bus::delete(&case.bus, &stream, None).await.unwrap();
         assert!(bus::find_stream(&case.bus, &stream).await.unwrap().is_none());
         assert!(bus::stream_status(&case.bus, &stream).await.is_err());
-        case.ensure(bus::Consumers::default()).await;
+        case.ensure(None).await;
         assert!(bus::find_stream(&case.bus, &stream).await.unwrap().unwrap().created > status.created);
     }
 }
@@ -290,7 +306,7 @@ async fn a_follower_is_told_all_and_then_what_comes() {
         assert_eq!(told(&mut follower, 2).await, ["watermark 7", "b 4 gone"]);
         assert_eq!(follower.sequence(), 5);
         bus::delete(&case.bus, &case.bus.names().entities_stream(), None).await.unwrap();
-        case.ensure(bus::Consumers::default()).await;
+        case.ensure(None).await;
         bus::publish(&case.bus, &case.entity("c", 5, Some("h"))).await.unwrap();
         assert_eq!(told(&mut follower, 4).await, ["replaced", "stream", "c 5", "caught up"]);
     }

@@ -8,7 +8,7 @@ use bus::{Bus, Failure, Handler, Item, Lane, Lanes, Limits, Names, Outcome, Reco
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What each message says of itself decides what becomes of it.
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl Case {
             ..Limits::default()
         };
         bus::ensure_streams(&bus, &limits).await.unwrap();
-        bus::ensure_consumers(&bus, &limits, bus::Consumers::default()).await.unwrap();
+        bus::ensure_consumers(&bus, &limits, None).await.unwrap();
         Case { bus, limits, stopper, stop }
     }
 
@@ -348,7 +348,7 @@ async fn one_wrong_expectation_refuses_the_whole_batch() {
 async fn a_stream_that_goes_before_its_consumers_stand_is_waited_for() {
     for case in Case::both().await {
         bus::delete(&case.bus, &case.bus.names().events_stream(), None).await.unwrap();
-        let made = bus::ensure_consumers(&case.bus, &case.limits, bus::Consumers::default()).await;
+        let made = bus::ensure_consumers(&case.bus, &case.limits, None).await;
         assert!(made.as_ref().is_err_and(bus::Error::is_away), "{made:?}");
     }
 }
@@ -356,9 +356,9 @@ async fn a_stream_that_goes_before_its_consumers_stand_is_waited_for() {
 #[tokio::test]
 async fn two_that_make_a_consumer_at_once_do_not_stop_each_other() {
     for case in Case::both().await {
-        let make = async |events_settled| {
-            let from = bus::Consumers { events_settled, stitch_settled: 0 };
-            bus::ensure_consumers(&case.bus, &case.limits, from).await
+        let make = async |seconds| {
+            let unsettled = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+            bus::ensure_consumers(&case.bus, &case.limits, Some(unsettled)).await
         };
         for _ in 0..5 {
             bus::delete(&case.bus, &case.bus.names().events_stream(), Some(Names::PROCESSOR)).await.unwrap();
@@ -377,7 +377,7 @@ async fn drift_is_brought_back() {
         let wider = Limits { events_bytes: 4 << 20, ack_wait: Duration::from_secs(7), ..case.limits.clone() };
         for _ in 0..2 {
             bus::ensure_streams(&case.bus, &wider).await.unwrap();
-            bus::ensure_consumers(&case.bus, &wider, bus::Consumers::default()).await.unwrap();
+            bus::ensure_consumers(&case.bus, &wider, None).await.unwrap();
         }
         case.publish("upsert", ["a".into()]).await;
         let script = Arc::new(Script::default());

@@ -1,7 +1,7 @@
 //! Before anything is fetched or published: the streams as they must be, and whether they are the ones that were left.
 
 use crate::{Error, Processor};
-use bus::{Backoff, Bus, Consumers, Limits, Stop, stream_status};
+use bus::{Backoff, Bus, Limits, Stop, stream_status};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use store::{Remedy, SeenStream, Store, StreamPosition};
@@ -92,13 +92,23 @@ async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Er
     }
     bus::ensure_streams(bus, limits).await?;
     for (stream, _) in streams {
-        store.note_stream(stream, &seen(&stream_status(bus, stream).await?)).await?;
+        let found = seen(&stream_status(bus, stream).await?);
+        store.note_stream(stream, &found).await?;
+        // It may have been lost, and made anew just now, after it was compared.
+        if let Some(known) = store.stream_position(stream).await?
+            && is_another(bus, stream, &known, &found).await?
+        {
+            return Err(bus::Error::Away(format!("stream {stream} was lost while it was looked at")).into());
+        }
     }
-    if let Some(position) = store.stream_position(&events).await? {
-        bus.begin_life(position.resets, connection);
-    }
-    let settled = Consumers { events_settled: settled_sequence(store, &events).await?, stitch_settled: 0 };
-    Ok(bus::ensure_consumers(bus, limits, settled).await?)
+    let unsettled = match store.stream_position(&events).await? {
+        None => None,
+        Some(position) => {
+            bus.begin_life(position.resets, connection);
+            unsettled_since(bus, store, &events, &position).await?
+        }
+    };
+    Ok(bus::ensure_consumers(bus, limits, unsettled).await?)
 }
 
 /// Gives a stream a new offset if it is not the one that was left.
@@ -113,7 +123,7 @@ async fn compare(
         None => SeenStream { created: 0, last_sequence: 0, last_stored: 0 },
         Some(status) => seen(status),
     };
-    if !known.is_above(&seen) && !holds_another(bus, stream, known).await? {
+    if !is_another(bus, stream, known, &seen).await? {
         return Ok(());
     }
     if store.reset_stream(stream, known, &seen, remedy).await? {
@@ -132,17 +142,32 @@ async fn compare(
     Ok(())
 }
 
+/// Whether a stream that is found so is not the one that is known, or went back.
+async fn is_another(bus: &Bus, stream: &str, known: &StreamPosition, found: &SeenStream) -> Result<bool, Error> {
+    Ok(known.is_above(found) || holds_another(bus, stream, known).await?)
+}
+
 /// Whether the stream went back, and has grown past what is known since.
 pub(crate) async fn holds_another(bus: &Bus, stream: &str, known: &StreamPosition) -> Result<bool, bus::Error> {
     let [sequence, stored] = [known.last_sequence, known.last_stored].map(|number| u64::try_from(number).unwrap_or(0));
     bus::has_grown_anew(bus, stream, (sequence, stored)).await
 }
 
-/// Up to which sequence of the event stream everything is settled, for a durable that has to be made anew.
-async fn settled_sequence(store: &Store, stream: &str) -> Result<u64, Error> {
-    let floor = store.floor().await?;
-    let offset = store.stream_position(stream).await?.map_or(0, |position| position.revision_offset);
-    Ok(u64::try_from(floor - offset).unwrap_or(0))
+/// Since when the event stream holds what is not settled, for a durable that has to be made anew; none: it may be all of it.
+async fn unsettled_since(
+    bus: &Bus,
+    store: &Store,
+    stream: &str,
+    position: &StreamPosition,
+) -> Result<Option<SystemTime>, Error> {
+    let settled = u64::try_from(store.floor().await? - position.revision_offset).unwrap_or(0);
+    if settled == 0 {
+        return Ok(None);
+    }
+    let known = UNIX_EPOCH + Duration::from_nanos(u64::try_from(position.last_stored).unwrap_or(0));
+    // The stream that answers may be another one by now. Each of its messages is newer than the last one known, so it never begins after that.
+    let next = bus::next_stored(bus, stream, settled + 1).await?;
+    Ok(Some(next.map_or(known, |(_, stored)| stored.min(known))))
 }
 
 fn seen(status: &bus::StreamStatus) -> SeenStream {

@@ -2,7 +2,7 @@
 
 use crate::floor::{Floor, seen};
 use crate::task::Task;
-use bus::{Bus, Consumers, Limits, Record, stream_status};
+use bus::{Bus, Limits, Record, stream_status};
 use std::time::Duration;
 use store::{Remedy, SeenStream, Store};
 
@@ -33,7 +33,7 @@ fn limits() -> Limits {
 
 async fn make_streams(floor: &Floor) {
     bus::ensure_streams(&floor.bus, &limits()).await.expect("the broker answers");
-    bus::ensure_consumers(&floor.bus, &limits(), Consumers::default()).await.expect("the broker answers");
+    bus::ensure_consumers(&floor.bus, &limits(), None).await.expect("the broker answers");
     let names = floor.bus.names();
     for stream in [names.events_stream(), names.stitch_stream(), names.entities_stream()] {
         let status = stream_status(&floor.bus, &stream).await.expect("the stream stands");

@@ -154,10 +154,13 @@ impl Client {
         let (name, missing) = (stream.to_owned(), format!("stream {stream}: stream not found"));
         let put = move |core: &mut Core| {
             let made = core.stamp();
-            let consumers = &mut core.streams.get_mut(&name)?.consumers;
-            match consumers.get_mut(&durable) {
+            let stream = core.streams.get_mut(&name)?;
+            match stream.consumers.get_mut(&durable) {
                 Some(known) => known.config = wanted,
-                None => drop(consumers.insert(durable, Consumer::new(wanted, made))),
+                None => {
+                    let first = stream.first_of(&wanted.deliver_policy);
+                    stream.consumers.insert(durable, Consumer::new(wanted, made, first));
+                }
             }
             Some(())
         };

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::line::Wire;
 use super::stream::{Parcel, Stream, message};
 use super::{Fault, Shared};
-use async_nats::jetstream::consumer::{DeliverPolicy, pull};
+use async_nats::jetstream::consumer::pull;
 use async_nats::{Message, StatusCode};
 use bytes::Bytes;
 use std::collections::{BTreeMap, VecDeque};
@@ -77,11 +77,8 @@ impl Word {
 }
 
 impl Consumer {
-    pub fn new(config: pull::Config, made: i64) -> Consumer {
-        let next = match config.deliver_policy {
-            DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
-            _ => 1,
-        };
+    /// One that begins with this sequence.
+    pub fn new(config: pull::Config, made: i64, next: u64) -> Consumer {
         Consumer {
             config,
             made,

@@ -6,6 +6,7 @@ use super::core::stamp;
 use super::reading::Reading;
 use crate::StreamStatus;
 use crate::nats::Counts;
+use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
 use async_nats::{HeaderMap, Message};
@@ -82,6 +83,14 @@ impl Stream {
 
     pub fn first_sequence(&self) -> u64 {
         self.messages.keys().next().copied().unwrap_or(self.last_sequence + 1)
+    }
+
+    /// The sequence with which a consumer begins.
+    pub fn first_of(&self, policy: &DeliverPolicy) -> u64 {
+        let DeliverPolicy::ByStartTime { start_time } = policy else { return 1 };
+        let is_since = |stored: &Stored| i128::from(stored.time) >= start_time.unix_timestamp_nanos();
+        let since = self.messages.iter().find(|(_, stored)| is_since(stored));
+        since.map_or(self.last_sequence + 1, |(sequence, _)| *sequence)
     }
 
     /// The sequence of the newest message of a subject; 0: there is none.
