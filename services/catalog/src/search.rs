@@ -109,38 +109,6 @@ impl FlatRows {
         })
     }
 
-    /// The text of all rows, one behind the other, each its key, its value, and its original if that is another.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// Where in the text each row's key, value and original end; `u32::MAX` stands for a value that is none.
-    /// Each row begins where the one before ends.
-    pub fn ends(&self) -> impl Iterator<Item = [u32; 3]> {
-        let end = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
-        self.rows.iter().map(move |span| {
-            let value = span.value.map_or(u32::MAX, end);
-            [end(span.key), value, end(span.original)]
-        })
-    }
-
-    /// Rows of which the text and the ends are known; none: they do not fit.
-    pub fn from_parts(text: String, ends: &[[u32; 3]]) -> Option<FlatRows> {
-        let mut rows = Vec::with_capacity(ends.len());
-        let mut start = 0;
-        for [key, value, original] in ends {
-            let (key, original) = (*key as usize, *original as usize);
-            let value = (*value != u32::MAX).then_some(*value as usize);
-            let places = [start, key, value.unwrap_or(key), original];
-            if !places.is_sorted() || places.iter().any(|place| !text.is_char_boundary(*place)) {
-                return None;
-            }
-            rows.push(Span { start, key, value, original });
-            start = original;
-        }
-        Some(FlatRows { text, rows })
-    }
-
     fn push(&mut self, key: &str, value: Option<Cow<'_, str>>) {
         let start = self.text.len();
         push_lower(&mut self.text, key);

@@ -5,6 +5,8 @@
 //! one, `metadata.tags.java`), are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
 //! documents, and what they say stands in the entity's other rows or in its relations. A *row* is the number of either of the three.
 
+mod kept;
+
 use std::collections::HashSet;
 
 use catalog::search::{FlatRow, FlatRows};
@@ -296,6 +298,11 @@ impl Dictionary {
         if let Some(id) = self.spelling_table.find(spread(hash), known) {
             return RowId(id | SPELLING);
         }
+        self.new_spelling(term, original)
+    }
+
+    fn new_spelling(&mut self, term: TermId, original: &str) -> RowId {
+        let hash = mix(term.0, hash_of(original));
         let id = self.spellings.insert(Spelling { term: term.0, hash, ..Spelling::default() });
         self.spellings[id].text = self.spelling_texts.insert(original, id);
         self.spelling_table.insert_unique(spread(hash), id, |id| spread(self.spellings[*id].hash));
@@ -321,9 +328,10 @@ impl Dictionary {
     }
 
     fn intern_hidden(&mut self, hash: u64) -> RowId {
-        if let Some(id) = self.find_hidden(hash) {
-            return RowId(id | HIDDEN);
-        }
+        self.find_hidden(hash).map_or_else(|| self.new_hidden(hash), |id| RowId(id | HIDDEN))
+    }
+
+    fn new_hidden(&mut self, hash: u64) -> RowId {
         let halves = [hash as u32, (hash >> 32) as u32];
         let id = self.hidden.insert(Hidden { hash: halves, docs: Posting::EMPTY });
         self.hidden_table.insert_unique(hash, id, |id| self.hidden[*id].hash());

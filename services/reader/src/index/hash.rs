@@ -1,9 +1,25 @@
 //! Hashes of texts: quick ones for tables that compare, keyed ones where the hash itself tells texts apart.
 
 use std::{
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
+    hash::{BuildHasher, DefaultHasher, Hash, Hasher, RandomState},
+    sync::OnceLock,
 };
+
+/// See [`secret`].
+static SECRET: OnceLock<[u64; 2]> = OnceLock::new();
+
+/// Under what this process hashes texts of which it keeps nothing but the hash: by chance, or as the snapshot did with which it began.
+pub fn secret() -> [u64; 2] {
+    *SECRET.get_or_init(|| {
+        let chance = RandomState::new();
+        [chance.hash_one(0), chance.hash_one(1)]
+    })
+}
+
+/// Hashes as a snapshot did; false: this process has begun with another secret.
+pub fn adopt_secret(theirs: [u64; 2]) -> bool {
+    *SECRET.get_or_init(|| theirs) == theirs
+}
 
 /// Tells a text from all others: see [`hidden_hash`].
 pub fn identity_of(text: &str) -> u64 {
@@ -13,8 +29,9 @@ pub fn identity_of(text: &str) -> u64 {
 /// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
 /// rows as a disk that reads wrong.
 pub fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
-    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    STATE.hash_one((key, value))
+    let mut hasher = DefaultHasher::new();
+    (secret(), key, value).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A hash for tables whose entries are compared: quick, no protection.

@@ -21,9 +21,12 @@ mod texts;
 mod tokens;
 mod views;
 
+pub use dictionary::Dictionary;
 pub use doc_set::{DocSet, SEGMENT_DOCS};
 pub use evaluate::Query;
 pub use facets::Facet;
+pub use hash::{adopt_secret, hidden_hash, secret};
 pub use page::{Cursor, ORDER_FIELDS, OrderBy, Placed};
+pub use rows::Rows;
 pub use segment::Segment;
 pub use text::TextQuery;

@@ -25,6 +25,16 @@ impl Rows {
         Rows(bytes.into())
     }
 
+    /// As bytes: a snapshot's.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Of bytes that were a document's rows.
+    pub fn of_bytes(bytes: &[u8]) -> Rows {
+        Rows(bytes.into())
+    }
+
     /// The rows, sorted.
     pub fn iter(&self) -> impl Iterator<Item = RowId> {
         let mut bytes = self.0.iter();

@@ -53,6 +53,18 @@ impl Segment {
         }
     }
 
+    /// A segment of these entities, whose rows are numbers of the dictionary, for this many documents.
+    pub(crate) fn restore(limit: usize, dictionary: Dictionary, entities: Vec<(Arc<Stored>, Rows)>) -> Segment {
+        let mut segment = Segment { dictionary, ..Segment::new(limit) };
+        for (stored, rows) in entities {
+            let Some(doc) = segment.reserve() else { break };
+            rows.iter().for_each(|row| segment.dictionary.add(row, doc));
+            segment.docs[usize::from(doc)] = Some(Doc { stored, rows });
+            segment.alive.insert(doc);
+        }
+        segment
+    }
+
     /// A number for a new document; none: the segment is full.
     pub fn reserve(&mut self) -> Option<u16> {
         if let Some(doc) = self.free.pop() {

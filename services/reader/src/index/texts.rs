@@ -68,6 +68,11 @@ impl Texts {
         self.free.entry(units(length)).or_default().push(id.0);
     }
 
+    /// Bytes that are taken, texts that were removed included.
+    pub fn bytes(&self) -> usize {
+        self.chunks.iter().map(Vec::len).sum()
+    }
+
     /// The text.
     pub fn get(&self, id: TextId) -> &str {
         let (chunk, start) = place(id.0);

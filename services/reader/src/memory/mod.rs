@@ -24,7 +24,7 @@ use self::shard::{Held, Shard, Totals, hash};
 pub use crate::stored::Stored;
 use crate::{
     gone::Gone,
-    index::{SEGMENT_DOCS, Segment},
+    index::{Dictionary, Rows, SEGMENT_DOCS, Segment},
     stored::Packer,
 };
 
@@ -149,16 +149,11 @@ impl Memory {
         &self.packer
     }
 
-    /// Takes many entities that are not known into a segment of their own, at most as many as it holds.
-    pub(crate) fn restore(&self, entities: Vec<(Stored, FlatRows)>) {
-        let mut segment = Segment::new(self.segment_docs);
-        let mut placed = Vec::with_capacity(entities.len());
-        for (stored, rows) in entities {
-            let Some(doc) = segment.reserve() else { break };
-            let stored = Arc::new(stored);
-            segment.put(doc, stored.clone(), &rows);
-            placed.push((stored, doc));
-        }
+    /// Takes many entities that are not known into a segment of their own, at most as many as it holds; their rows are numbers of the dictionary.
+    pub(crate) fn restore(&self, dictionary: Dictionary, entities: Vec<(Arc<Stored>, Rows)>) {
+        let placed: Vec<Arc<Stored>> =
+            entities.iter().take(self.segment_docs).map(|(stored, _)| stored.clone()).collect();
+        let segment = Segment::restore(self.segment_docs, dictionary, entities);
         let number = {
             let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
             segments.push(Arc::new(RwLock::new(segment)));
@@ -166,8 +161,8 @@ impl Memory {
         };
         lock(&self.open).push(number);
         let named_in = self.replay.load(Relaxed);
-        for (stored, doc) in placed {
-            let place = Place::new(number, doc);
+        for (doc, stored) in placed.into_iter().enumerate() {
+            let place = Place::new(number, doc as u16);
             if !stored.is_packed() {
                 lock(&self.unpacked).push_back(place);
             }

@@ -8,14 +8,20 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::unprocessed::Reason;
+use crate::{
+    index::{adopt_secret, hidden_hash, secret},
+    unprocessed::Reason,
+};
 
 /// The first bytes of the file; another form of it gets another number.
-const MAGIC: &[u8] = b"callboard snapshot 2\n";
+const MAGIC: &[u8] = b"callboard snapshot 3\n";
 /// Bytes of a frame before and after it is packed; one with a single entity may be as large as that entity.
 const FRAME_LIMIT: usize = 256 << 20;
 /// Quick rather than small: the file is read when a reader starts.
 const LEVEL: i32 = 1;
+
+/// A text whose hash tells how texts are hashed.
+const PROBE: &str = "callboard";
 
 /// What a frame holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,12 +30,14 @@ pub(crate) enum Kind {
     Head = 1,
     /// What messages are packed with.
     Dictionary = 2,
-    /// Entities with their rows.
+    /// Entities, each with the numbers of its rows.
     Entities = 3,
     /// Changes, for watchers that resume.
     Traces = 4,
     /// Nothing: everything before is all there is.
     End = 5,
+    /// What the numbers stand for in the entities since the last of these.
+    Rows = 6,
 }
 
 /// What the snapshot is of.
@@ -48,9 +56,25 @@ pub(crate) struct Head {
     pub forgotten: u64,
     /// Seconds since 1970.
     pub written: u64,
+    /// Under what rows are hashed (see [`secret`]).
+    pub secret: [u64; 2],
+    /// What [`PROBE`] is hashed to: another build of the program may hash otherwise.
+    pub probe: u64,
     /// Entities that were never processed successfully.
     #[serde(default)]
     pub unprocessed: BTreeMap<String, Reason>,
+}
+
+impl Head {
+    /// How this process hashes rows, for [`Head::secret`] and [`Head::probe`].
+    pub fn hashing() -> ([u64; 2], u64) {
+        (secret(), hidden_hash(PROBE, None))
+    }
+
+    /// Has this process hash rows as they were for the snapshot; false: it cannot.
+    pub fn adopt_hashing(&self) -> bool {
+        adopt_secret(self.secret) && hidden_hash(PROBE, None) == self.probe
+    }
 }
 
 /// Writes frames.
@@ -118,7 +142,7 @@ impl Frames {
         let mut head = [0; 13];
         self.0.read_exact(&mut head)?;
         let number = |at: usize| u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-        let kind = [Kind::Head, Kind::Dictionary, Kind::Entities, Kind::Traces, Kind::End];
+        let kind = [Kind::Head, Kind::Dictionary, Kind::Entities, Kind::Traces, Kind::End, Kind::Rows];
         let kind =
             kind.into_iter().find(|kind| *kind as u8 == head[0]).ok_or_else(|| damaged("a frame is of no kind"))?;
         let (length, packed) = (number(1) as usize, number(5) as usize);

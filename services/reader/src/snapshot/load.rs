@@ -4,18 +4,13 @@ use std::{
     fs::File,
     io,
     path::Path,
-    sync::{Mutex, PoisonError, mpsc},
+    sync::{Arc, Mutex, PoisonError, mpsc},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use catalog::search::FlatRows;
-
-use super::{
-    format::{Cursor, Frames, Head, Kind, Packed, damaged},
-    rows,
-};
+use super::format::{Cursor, Frames, Head, Kind, Packed, damaged};
 use crate::{
-    index::SEGMENT_DOCS,
+    index::{Dictionary, Rows, SEGMENT_DOCS},
     memory::{Memory, Stored},
     state::State,
     watch::{Past, TOKEN_LIFETIME},
@@ -52,17 +47,28 @@ fn read(path: &Path, state: &State) -> io::Result<Head> {
     if now.saturating_sub(head.written) > TOKEN_LIFETIME.as_secs() {
         return Err(damaged("it is older than six days: the stream may have forgotten deletions since"));
     }
+    if !head.adopt_hashing() {
+        return Err(damaged(
+            "its rows are hashed otherwise: by another build of the program, or this process has begun already",
+        ));
+    }
     let mut traces = Vec::new();
     read_frames(&mut frames, state.memory(), &mut traces)?;
     state.restore(&head, traces);
     Ok(head)
 }
 
+/// What becomes one segment: entities, and what the numbers of their rows stand for.
+struct Work {
+    entities: Vec<Packed>,
+    rows: Packed,
+}
+
 /// Up to the end, which must come.
 fn read_frames(frames: &mut Frames, memory: &Memory, traces: &mut Vec<Past<String>>) -> io::Result<()> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     // Each thread may have one segment in hand and one to come.
-    let (sender, work) = mpsc::sync_channel::<Vec<Packed>>(threads);
+    let (sender, work) = mpsc::sync_channel::<Work>(threads);
     let work = Mutex::new(work);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(|| restore_all(&work, memory))).collect();
@@ -78,44 +84,48 @@ fn distribute(
     frames: &mut Frames,
     memory: &Memory,
     traces: &mut Vec<Past<String>>,
-    sender: &mpsc::SyncSender<Vec<Packed>>,
+    sender: &mpsc::SyncSender<Work>,
 ) -> io::Result<()> {
-    /// Frames of 1,024 entities that fill a segment.
-    const FRAMES: usize = SEGMENT_DOCS / 1024;
     let gone = |_| damaged("a thread ended early");
-    let mut segment = Vec::new();
+    let mut entities = Vec::new();
     loop {
         let frame = frames.next()?;
         match frame.kind {
-            Kind::Entities => segment.push(frame),
+            Kind::Entities => entities.push(frame),
+            Kind::Rows => {
+                let work = Work { entities: std::mem::take(&mut entities), rows: frame };
+                sender.send(work).map_err(gone)?;
+            }
             Kind::Dictionary => memory.packer().restore_dictionary(frame.unpack()?),
             Kind::Traces => read_traces(&frame.unpack()?, traces)?,
             Kind::Head => return Err(damaged("it has two heads")),
-            Kind::End => break sender.send(segment).map_err(gone),
-        }
-        if segment.len() == FRAMES {
-            sender.send(std::mem::take(&mut segment)).map_err(gone)?;
+            Kind::End if entities.is_empty() => return Ok(()),
+            Kind::End => return Err(damaged("entities have no rows")),
         }
     }
 }
 
-fn restore_all(work: &Mutex<mpsc::Receiver<Vec<Packed>>>, memory: &Memory) -> io::Result<()> {
+fn restore_all(work: &Mutex<mpsc::Receiver<Work>>, memory: &Memory) -> io::Result<()> {
     loop {
         let next = work.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(frames) = next else { return Ok(()) };
+        let Ok(work) = next else { return Ok(()) };
+        let dictionary = Dictionary::restore(&mut Cursor(&work.rows.unpack()?))?;
         let mut entities = Vec::new();
-        for frame in frames {
+        for frame in work.entities {
             read_entities(&frame.unpack()?, memory, &mut entities)?;
         }
-        memory.restore(entities);
+        if entities.len() > SEGMENT_DOCS || !entities.iter().all(|(_, rows)| dictionary.has(rows)) {
+            return Err(damaged("entities do not fit their rows"));
+        }
+        memory.restore(dictionary, entities);
     }
 }
 
-fn read_entities(content: &[u8], memory: &Memory, entities: &mut Vec<(Stored, FlatRows)>) -> io::Result<()> {
+fn read_entities(content: &[u8], memory: &Memory, entities: &mut Vec<(Arc<Stored>, Rows)>) -> io::Result<()> {
     let mut cursor = Cursor(content);
     while !cursor.0.is_empty() {
         let stored = memory.packer().restore(&mut cursor)?;
-        entities.push((stored, rows::read(&mut cursor)?));
+        entities.push((Arc::new(stored), Rows::of_bytes(cursor.sized()?)));
     }
     Ok(())
 }

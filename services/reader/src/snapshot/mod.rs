@@ -6,7 +6,6 @@
 
 mod format;
 mod load;
-mod rows;
 mod save;
 
 use std::{path::PathBuf, time::Duration};

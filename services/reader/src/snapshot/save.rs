@@ -10,17 +10,17 @@ use std::{
 
 use bus::Stop;
 
-use super::{
-    format::{Head, Kind, Writer, put_sized},
-    rows,
-};
+use super::format::{Head, Kind, Writer, put_sized};
 use crate::{
+    index::Dictionary,
     memory::Stored,
     state::{Kept, State},
 };
 
 /// Entities in a frame.
 const FRAME: usize = 1024;
+/// Bytes of rows from which on a segment is divided.
+const ROWS: usize = 96 << 20;
 
 /// What was written.
 pub(crate) struct Saved {
@@ -42,6 +42,7 @@ pub(crate) fn save(path: &Path, state: &State, stop: &Stop) -> io::Result<Option
     let mut writer = Writer::new(File::create(&name)?)?;
     let written = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let unprocessed = state.unprocessed().keep();
+    let (secret, probe) = Head::hashing();
     let head = Head {
         stream: place.stream,
         sequence: place.sequence,
@@ -49,6 +50,8 @@ pub(crate) fn save(path: &Path, state: &State, stop: &Stop) -> io::Result<Option
         watermark,
         forgotten,
         written,
+        secret,
+        probe,
         unprocessed,
     };
     writer.frame(Kind::Head, &serde_json::to_vec(&head)?)?;
@@ -76,6 +79,8 @@ fn save_entities(writer: &mut Writer, state: &State, stop: &Stop) -> io::Result<
     let dictionary = state.memory().packer().dictionary().is_some();
     for segment in state.memory().segments() {
         let all: Vec<Arc<Stored>> = segment.read().unwrap_or_else(PoisonError::into_inner).all();
+        // Of its own, so that nobody waits for a lock while it is written.
+        let mut rows = Dictionary::default();
         for part in all.chunks(FRAME) {
             if stop.is_stopped() {
                 return Ok(None);
@@ -84,13 +89,23 @@ fn save_entities(writer: &mut Writer, state: &State, stop: &Stop) -> io::Result<
             let mut content = Vec::new();
             for stored in part {
                 stored.save(dictionary, &mut content);
-                rows::write(&stored.flat_rows(), &mut content);
+                put_sized(&mut content, rows.number(&stored.flat_rows()).as_bytes());
             }
             writer.frame(Kind::Entities, &content)?;
             saved += part.len();
+            if rows.size() > ROWS {
+                save_rows(writer, std::mem::take(&mut rows))?;
+            }
             // The calls have the other half.
             std::thread::sleep(began.elapsed());
         }
+        save_rows(writer, rows)?;
     }
     Ok(Some(saved))
+}
+
+fn save_rows(writer: &mut Writer, rows: Dictionary) -> io::Result<()> {
+    let mut content = Vec::new();
+    rows.save(&mut content);
+    writer.frame(Kind::Rows, &content)
 }

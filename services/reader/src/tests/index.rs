@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use super::entity;
 use crate::{
-    index::{Cursor, Facet, OrderBy, Query, TextQuery},
+    index::{Cursor, Dictionary, Facet, OrderBy, Query, TextQuery},
     memory::{Memory, Place, read},
+    snapshot,
 };
 
 /// Documents of a segment, so that a few entities fill several.
@@ -257,16 +258,37 @@ fn apply(memory: &Memory, rows: &mut Rows, step: &Step, version: i64) {
     }
 }
 
+/// The same entities as a reader has them that begins with a snapshot.
+fn restored(memory: &Memory) -> Memory {
+    let after = Memory::with_segments_of(SEGMENT);
+    for segment in memory.segments() {
+        let mut dictionary = Dictionary::default();
+        let all = read(&segment).all().into_iter();
+        let entities = all.map(|stored| (stored.clone(), dictionary.number(&stored.flat_rows()))).collect();
+        let mut content = Vec::new();
+        dictionary.save(&mut content);
+        let dictionary = Dictionary::restore(&mut snapshot::Cursor(&content)).expect("it is whole");
+        after.restore(dictionary, entities);
+    }
+    after
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
     fn answers_as_the_naive_reading(
-        rounds in prop::collection::vec((prop::collection::vec(step(), 1..8), prop::collection::vec(ask(), 1..4)), 1..8),
+        rounds in prop::collection::vec(
+            (prop::collection::vec(step(), 1..8), prop::collection::vec(ask(), 1..4), prop::bool::weighted(0.2)),
+            1..8,
+        ),
     ) {
-        let memory = Memory::with_segments_of(SEGMENT);
+        let mut memory = Memory::with_segments_of(SEGMENT);
         let (mut rows, mut version, mut asked) = (Rows::new(), 0, Vec::new());
-        for (steps, asks) in &rounds {
+        for (steps, asks, restarts) in &rounds {
+            if *restarts {
+                memory = restored(&memory);
+            }
             for step in steps {
                 version += 1;
                 apply(&memory, &mut rows, step, version);

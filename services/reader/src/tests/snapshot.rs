@@ -111,6 +111,8 @@ fn an_old_snapshot_is_not_used() {
         watermark: 0,
         forgotten: 0,
         written: 1_000_000,
+        secret: Head::hashing().0,
+        probe: Head::hashing().1,
         unprocessed: Default::default(),
     };
     writer.frame(Kind::Head, &serde_json::to_vec(&head).unwrap()).unwrap();
