@@ -101,3 +101,20 @@ async fn bounds_are_kept_and_told() {
     let status = traverse(&served, from("nobody", &[], Direction::Outgoing, 1)).await.unwrap_err();
     assert_eq!(status.code(), Code::NotFound);
 }
+
+#[tokio::test]
+async fn of_large_entities_what_is_asked_for_is_found_too() {
+    let members: Vec<String> = (0..500).map(|member| format!("member-{member}")).collect();
+    let owns: Vec<(&str, &str)> = members.iter().map(|member| ("ownerOf", member.as_str())).collect();
+    let with = |name: &str, more: &[(&str, &str)]| component(name, &[&owns, more].concat());
+    let served = Served::with([
+        with("group", &[("childOf", "parent")]),
+        with("parent", &[]),
+        component("a", &[("ownedBy", "group")]),
+    ])
+    .await;
+    let found = traverse(&served, from("a", &["OwnedBy", "childOf"], Direction::Outgoing, 9)).await.unwrap();
+    assert_eq!(found, (["a0", "group1", "parent2"].map(String::from).into(), 2, false));
+    let found = traverse(&served, from("parent", &["ownerOf"], Direction::Outgoing, 1)).await.unwrap();
+    assert_eq!((found.0.len(), found.1), (501, 500));
+}
