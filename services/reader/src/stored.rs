@@ -51,6 +51,11 @@ impl Stored {
         std::str::from_utf8(&self.bytes[..self.ref_length as usize]).unwrap_or_default()
     }
 
+    /// Whether this is its ref; quicker than to get it.
+    pub fn is(&self, entity_ref: &str) -> bool {
+        self.bytes[..self.ref_length as usize] == *entity_ref.as_bytes()
+    }
+
     /// The version of the stitched form; rises with each change.
     pub fn version(&self) -> i64 {
         self.version
@@ -107,15 +112,18 @@ impl Stored {
         v1::Entity::decode(self.message()).unwrap_or_default()
     }
 
-    /// Calls `each` with the type and the target of every relation, as they are written; nothing else of the message is read.
-    pub fn for_each_relation(&self, mut each: impl FnMut(&str, &str)) {
+    /// Calls `each` with the type and the target of every relation whose type is asked for, as they are written; nothing else of the message is read.
+    pub fn for_each_relation(&self, is_asked: impl Fn(&str) -> bool, mut each: impl FnMut(&str, &str)) {
         self.with_message(|message| {
             for relation in fields(message).filter(|(tag, _)| *tag == RELATION) {
                 let text = |asked: u32| {
                     let found = fields(relation.1).find(|(tag, _)| *tag == asked);
                     found.and_then(|(_, text)| std::str::from_utf8(text).ok()).unwrap_or_default()
                 };
-                each(text(1), text(2));
+                let of_type = text(1);
+                if is_asked(of_type) {
+                    each(of_type, text(2));
+                }
             }
         });
     }
@@ -123,7 +131,7 @@ impl Stored {
     /// The entity's relations, each type and target as they are written.
     pub fn relations(&self) -> Vec<(String, String)> {
         let mut relations = Vec::new();
-        self.for_each_relation(|kind, target| relations.push((kind.to_owned(), target.to_owned())));
+        self.for_each_relation(|_| true, |kind, target| relations.push((kind.to_owned(), target.to_owned())));
         relations
     }
 

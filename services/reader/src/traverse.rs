@@ -165,11 +165,8 @@ impl<'a> Walk<'a> {
         let depth = self.nodes[place].depth as usize + 1;
         // Most relations of a popular entity are not asked for: nothing is copied of those.
         let mut asked = Vec::new();
-        stored.for_each_relation(|of_type, target| {
-            if self.is_asked(of_type) {
-                asked.push((of_type.to_owned(), target.to_owned()));
-            }
-        });
+        let is_asked = |of_type: &str| self.is_asked(of_type);
+        stored.for_each_relation(is_asked, |of_type, target| asked.push((of_type.to_owned(), target.to_owned())));
         for (of_type, target) in asked {
             if !self.look() {
                 return Ok(());
@@ -199,8 +196,9 @@ impl<'a> Walk<'a> {
             let (sources, next) = self.state.memory().matching_after(&query, &after, SLICE);
             for source in sources {
                 let mut types = Vec::new();
-                source.for_each_relation(|of_type, to| {
-                    if to == target && self.is_asked(of_type) {
+                let is_asked = |of_type: &str| self.is_asked(of_type);
+                source.for_each_relation(is_asked, |of_type, to| {
+                    if to == target {
                         types.push(of_type.to_owned());
                     }
                 });

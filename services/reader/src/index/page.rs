@@ -13,8 +13,8 @@ use crate::stored::Stored;
 pub const ORDER_FIELDS: usize = 5;
 /// Bits of one field in a document's number.
 const FIELD_BITS: usize = 21;
-/// A page by refs goes from ref to ref, past so many for each document that matches: each is some times quicker than a document's number.
-const STEPS: usize = 8;
+/// Where at least one of so many documents matches, a page by refs goes from ref to ref.
+const COMMON: usize = 16;
 /// What stands behind every value.
 const MISSING: u128 = (1 << FIELD_BITS) - 1;
 /// The largest place that is told from another; a key of one segment with more values than this sorts the rest by ref.
@@ -65,10 +65,8 @@ impl Segment {
     /// How many documents match, and of those behind `after` the first in the order, at most `limit`, sorted.
     pub fn page(&self, query: &Query, order: &[OrderBy], after: Option<&Cursor>, limit: usize) -> (usize, Vec<Placed>) {
         let docs = self.matching(query);
-        if order.is_empty()
-            && let Some(first) = self.first_by_ref(&docs, after, limit)
-        {
-            return (docs.len(), first);
+        if order.is_empty() && docs.len() >= self.alive.len() / COMMON {
+            return (docs.len(), self.first_by_ref(&docs, after, limit));
         }
         let fields: Vec<Field> = order.iter().take(ORDER_FIELDS).map(|by| self.field(by)).collect();
         let refs = self.ref_order();
@@ -94,27 +92,21 @@ impl Segment {
         (docs.len(), first.into_iter().filter_map(place).collect())
     }
 
-    /// The first by their refs behind a cursor: where many match, it is not far from one to the next. None: it is too far.
-    fn first_by_ref(&self, docs: &DocSet, after: Option<&Cursor>, limit: usize) -> Option<Vec<Placed>> {
+    /// The first by their refs behind a cursor: where many match, it is not far from one to the next.
+    fn first_by_ref(&self, docs: &DocSet, after: Option<&Cursor>, limit: usize) -> Vec<Placed> {
         let order = self.ref_order();
         let from = match after.map(|after| self.find_ref(&after.entity_ref)) {
             None => 0,
             Some(Ok(place)) => place + 1,
             Some(Err(place)) => place,
         };
-        let all = &order.values()[from..];
-        let near = &all[..all.len().min(docs.len() * STEPS)];
-        let matching = near.iter().map(|doc| *doc as u16).filter(|doc| docs.contains(*doc));
-        let first: Vec<u16> = matching.take(limit).collect();
-        if first.len() < limit && near.len() < all.len() {
-            return None;
-        }
-        let placed = first.into_iter().filter_map(|doc| {
+        let matching = order.values()[from..].iter().map(|doc| *doc as u16).filter(|doc| docs.contains(*doc));
+        let placed = matching.take(limit).filter_map(|doc| {
             let stored = self.stored(doc)?.clone();
             let cursor = Cursor { values: Vec::new(), entity_ref: stored.entity_ref().to_owned() };
             Some(Placed { cursor, stored })
         });
-        Some(placed.collect())
+        placed.collect()
     }
 
     fn field(&self, by: &OrderBy) -> Field {

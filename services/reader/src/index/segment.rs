@@ -356,11 +356,9 @@ impl Doc {
 
     fn relations(&self, kind: &str) -> Vec<FieldValue<'static>> {
         let mut values: Vec<FieldValue<'static>> = Vec::new();
-        self.stored.for_each_relation(|of_kind, target| {
-            // Most are of another kind, and most kinds are ASCII.
-            if !of_kind.eq_ignore_ascii_case(kind) && of_kind.to_lowercase() != kind {
-                return;
-            }
+        // Most are of another kind, and most kinds are ASCII.
+        let is_asked = |of_kind: &str| of_kind.eq_ignore_ascii_case(kind) || of_kind.to_lowercase() == kind;
+        self.stored.for_each_relation(is_asked, |_, target| {
             let lower = target.to_lowercase();
             if is_searched(&lower) && !values.iter().any(|value| value.lower == lower) {
                 values.push(FieldValue { lower: lower.into(), original: target.to_owned().into() });

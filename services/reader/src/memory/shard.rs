@@ -46,11 +46,11 @@ impl Shard {
     }
 
     pub fn find(&self, hash: u64, entity_ref: &str) -> Option<&Held> {
-        self.by_ref.find(hash, |held| held.stored.entity_ref() == entity_ref)
+        self.by_ref.find(hash, |held| held.stored.is(entity_ref))
     }
 
     pub fn find_mut(&mut self, hash: u64, entity_ref: &str) -> Option<&mut Held> {
-        self.by_ref.find_mut(hash, |held| held.stored.entity_ref() == entity_ref)
+        self.by_ref.find_mut(hash, |held| held.stored.is(entity_ref))
     }
 
     pub fn insert(&mut self, of: u64, held: Held) {
@@ -58,7 +58,7 @@ impl Shard {
     }
 
     pub fn remove(&mut self, hash: u64, entity_ref: &str) {
-        if let Ok(entry) = self.by_ref.find_entry(hash, |held| held.stored.entity_ref() == entity_ref) {
+        if let Ok(entry) = self.by_ref.find_entry(hash, |held| held.stored.is(entity_ref)) {
             entry.remove();
         }
     }
