@@ -177,6 +177,20 @@ impl State {
         self.progress().caught_up
     }
 
+    /// What the newest watermark of the stream promises, while more is to come.
+    pub(crate) fn announced(&self) -> Option<i64> {
+        self.progress().announced
+    }
+
+    /// The stream ended where this reader was when this was announced. Mostly the last message has said so; a broker that counted
+    /// wrongly what is still to come is not believed.
+    pub(crate) fn has_reached_end(&self, announced: Option<i64>) {
+        self.advance(|progress| {
+            progress.caught_up = true;
+            progress.keep_promise(announced);
+        });
+    }
+
     /// Everything that stands in the stream is here now.
     pub(crate) fn is_current(&self) {
         self.0.current.now();
@@ -232,8 +246,9 @@ impl State {
         if lag > 0 {
             return;
         }
-        if self.progress().announced.is_some() {
-            self.advance(Progress::keep_promise);
+        let announced = self.announced();
+        if announced.is_some() {
+            self.advance(|progress| progress.keep_promise(announced));
         }
         if self.has_caught_up() && !self.0.is_region {
             self.is_current();
@@ -385,9 +400,10 @@ impl State {
 }
 
 impl Progress {
-    /// Everything that stands in the stream is here, so what was announced holds.
-    fn keep_promise(&mut self) {
-        let Some(revision) = self.announced.take() else { return };
+    /// Everything that stood in the stream is here since this was announced, so it holds.
+    fn keep_promise(&mut self, announced: Option<i64>) {
+        let Some(revision) = announced else { return };
+        self.announced = self.announced.filter(|newer| *newer > revision);
         if self.caught_up || Some(revision) >= self.promised {
             self.promised = None;
             self.watermark = self.watermark.max(Some(revision));

@@ -56,6 +56,20 @@ fn a_watermark_holds_when_nothing_is_still_to_come() {
 }
 
 #[test]
+fn the_end_of_the_stream_is_the_end_whatever_the_broker_counts() {
+    let state = State::default();
+    for (told, lag) in [(a(1), 3), (Watermark(5), 2)] {
+        state.apply(told, lag);
+    }
+    let announced = state.announced();
+    state.apply(Watermark(6), 1);
+    state.has_reached_end(announced);
+    assert_eq!((state.ready(), state.watermark(), state.announced()), (true, Some(5), Some(6)));
+    state.has_reached_end(state.announced());
+    assert_eq!((state.watermark(), state.announced()), (Some(6), None));
+}
+
+#[test]
 fn a_replaced_stream_takes_what_it_does_not_name() {
     let known = || vec![Stream(7), a(1), b(2), CaughtUp, Watermark(5)];
     let after = |told: Vec<Followed>| known().into_iter().chain(told).collect();

@@ -402,7 +402,11 @@ async fn a_stalled_client_is_cut_off_and_costs_the_others_nothing() {
     let text = "x".repeat(10_000);
     for version in 1..=1500 {
         served.tell([Entity(entity(A, version, Some(json!({"text": text}))))]);
-        let (told, _) = next(&mut other).await;
+        let mut told = next(&mut other).await.0;
+        // One comes now and then, however slow the machine is.
+        while told.starts_with("bookmark") {
+            told = next(&mut other).await.0;
+        }
         assert_eq!(told, format!("{A}@{version}"));
     }
     let ended = loop {
