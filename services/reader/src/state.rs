@@ -186,8 +186,9 @@ impl State {
     /// wrongly what is still to come is not believed.
     pub(crate) fn has_reached_end(&self, announced: Option<i64>) {
         self.advance(|progress| {
-            progress.caught_up = true;
+            // Before: what was announced in an older state of the stream is no promise.
             progress.keep_promise(announced);
+            progress.caught_up = true;
         });
     }
 
