@@ -20,8 +20,8 @@ const WATCH_LIMIT: Duration = Duration::from_secs(20);
 /// Violations of one sort that are told.
 const TOLD: usize = 20;
 
-/// Waits until nothing waits any more; gives the seconds it took, or what was still to do.
-pub(crate) async fn rest(site: &mut Site) -> Result<Result<f64, String>, Error> {
+/// Waits until nothing waits any more; gives the seconds it took and what was waited for last, or what was still to do.
+pub(crate) async fn rest(site: &mut Site) -> Result<Result<(f64, String), String>, Error> {
     let started = Instant::now();
     let mut calm = 0;
     let mut last = String::new();
@@ -43,7 +43,7 @@ pub(crate) async fn rest(site: &mut Site) -> Result<Result<f64, String>, Error> 
         }
         // Twice in a row: between two looks, nothing was on its way from one stage to the next.
         if calm == 2 {
-            return Ok(Ok(started.elapsed().as_secs_f64()));
+            return Ok(Ok((started.elapsed().as_secs_f64(), last)));
         }
         sleep(Duration::from_millis(700)).await;
     }

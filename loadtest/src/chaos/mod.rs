@@ -59,6 +59,8 @@ struct Outcome {
     /// Sums.
     counts: BTreeMap<&'static str, f64>,
     seconds_to_rest: f64,
+    /// What was waited for last; empty: nothing.
+    last: String,
 }
 
 impl Outcome {
@@ -101,7 +103,12 @@ impl Chaos {
             let (seed, outcome) = ended.expect("a run does not panic");
             let outcome = outcome?;
             outcome.violations.iter().for_each(|violation| eprintln!("seed {seed}: violated: {violation}"));
-            eprintln!("seed {seed}: {} violations", outcome.violations.len());
+            eprintln!(
+                "seed {seed}: {} violations, at rest after {:.1} s; last waited for: {}",
+                outcome.violations.len(),
+                outcome.seconds_to_rest,
+                outcome.last
+            );
             all.add(outcome);
         }
         Ok(self.report(&all))
@@ -142,7 +149,8 @@ impl Chaos {
         tell(&mut counts, providers.tally());
         // One that does not end on SIGTERM is a violation like any other.
         violations.extend(site.stop().await.err().map(|error| error.to_string()));
-        Ok(Outcome { done, violations, counts, seconds_to_rest: rest.unwrap_or(f64::NAN) })
+        let (seconds_to_rest, last) = rest.unwrap_or_else(|what| (f64::NAN, what));
+        Ok(Outcome { done, violations, counts, seconds_to_rest, last })
     }
 
     fn report(&self, outcome: &Outcome) -> Report {

@@ -92,14 +92,16 @@ async fn attach_once(bus: &Bus, store: &Store, limits: &Limits) -> Result<(), Er
     }
     bus::ensure_streams(bus, limits).await?;
     for (stream, _) in streams {
+        // Known before it is found: others note what comes meanwhile.
+        let known = store.stream_position(stream).await?;
         let found = seen(&stream_status(bus, stream).await?);
-        store.note_stream(stream, &found).await?;
         // It may have been lost, and made anew just now, after it was compared.
-        if let Some(known) = store.stream_position(stream).await?
-            && is_another(bus, stream, &known, &found).await?
+        if let Some(known) = &known
+            && is_another(bus, stream, known, &found).await?
         {
             return Err(bus::Error::Away(format!("stream {stream} was lost while it was looked at")).into());
         }
+        store.note_stream(stream, &found).await?;
     }
     let unsettled = match store.stream_position(&events).await? {
         None => None,
