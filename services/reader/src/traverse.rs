@@ -32,9 +32,6 @@ const TYPES: usize = 50;
 const FRAME_BYTES: usize = 16;
 /// Entities that name one entity and are taken at a time.
 const SLICE: usize = 256;
-/// Bytes of an entity from which on the index is asked whether it names anything that is asked for, before its relations are read: those of a group
-/// that owns thousands take milliseconds.
-const LARGE: usize = 8 << 10;
 
 /// TraverseRelations.
 pub(crate) async fn traverse_relations(
@@ -70,8 +67,6 @@ struct Walk<'a> {
     state: &'a State,
     /// Lower-cased; none: all.
     types: Vec<String>,
-    /// Has a relation of one of these types.
-    names_any: Query,
     outgoing: bool,
     incoming: bool,
     depth: usize,
@@ -108,15 +103,9 @@ impl<'a> Walk<'a> {
             let reason = "expected the types to follow against their direction, found none";
             return Err(Error::invalid("relation_types", reason));
         }
-        let has = |of_type: &String| Predicate::Exists { key: format!("relations.{of_type}") };
-        let names_any = match types.is_empty() {
-            true => Query::default(),
-            false => Query::of(Predicate::Any(types.iter().map(has).collect())),
-        };
         Ok(Walk {
             state,
             types,
-            names_any,
             outgoing: direction != v1::Direction::Incoming,
             incoming,
             depth: DEPTH.read(request.max_depth)?,
@@ -158,10 +147,6 @@ impl<'a> Walk<'a> {
     /// To what a node names.
     fn follow(&mut self, place: usize) -> Result<(), Error> {
         let Some(stored) = self.held[place].clone() else { return Ok(()) };
-        let is_large = stored.message_length() > LARGE;
-        if is_large && self.state.memory().matching(stored.entity_ref(), &self.names_any).is_none() {
-            return Ok(());
-        }
         let depth = self.nodes[place].depth as usize + 1;
         // Most relations of a popular entity are not asked for: nothing is copied of those.
         let mut asked = Vec::new();

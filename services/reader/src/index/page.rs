@@ -1,8 +1,7 @@
 //! A segment's share of a page: the documents that come first in an order, behind a cursor.
 //!
 //! Each document that matches gets one number, packed of the places of its values in each field's order and of its ref, and the smallest are kept: some
-//! nanoseconds a document, whatever the filter, and fewer where its first field tells already that it comes too late. So a page costs at most a pass over what
-//! matches, and there is no order that is slow.
+//! nanoseconds a document, whatever the filter. So a page costs at most a pass over what matches, and there is no order that is slow.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -71,17 +70,9 @@ impl Segment {
         let fields: Vec<Field> = order.iter().take(ORDER_FIELDS).map(|by| self.field(by)).collect();
         let refs = self.ref_order();
         let floor = after.map(|after| self.floor(&fields, after));
-        let number = |doc: u16, ceiling: u128| {
-            let mut number = 0;
-            let mut bits_to_come = fields.len() * FIELD_BITS;
-            for field in &fields {
-                number = (number << FIELD_BITS) | field.number(doc);
-                if number > ceiling >> bits_to_come {
-                    return None;
-                }
-                bits_to_come -= FIELD_BITS;
-            }
-            Some((number << FIELD_BITS) | (u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1))
+        let number = |doc: u16| {
+            let number = fields.iter().fold(0, |number, field| (number << FIELD_BITS) | field.number(doc));
+            (number << FIELD_BITS) | (u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1)
         };
         let first = smallest(&docs, floor, limit, number);
         let place = |(_, doc): (u128, u16)| {
@@ -162,13 +153,8 @@ impl Field {
     }
 }
 
-/// The documents with the smallest numbers above a floor, at most `limit`, in their order. `number` may give none for one above the ceiling that it is told.
-fn smallest(
-    docs: &DocSet,
-    floor: Option<u128>,
-    limit: usize,
-    number: impl Fn(u16, u128) -> Option<u128>,
-) -> Vec<(u128, u16)> {
+/// The documents with the smallest numbers above a floor, at most `limit`, in their order.
+fn smallest(docs: &DocSet, floor: Option<u128>, limit: usize, number: impl Fn(u16) -> u128) -> Vec<(u128, u16)> {
     let room = limit * 2 + 64;
     let mut kept: Vec<(u128, u16)> = Vec::new();
     let mut ceiling = u128::MAX;
@@ -176,7 +162,7 @@ fn smallest(
         return kept;
     }
     docs.for_each(|doc| {
-        let Some(number) = number(doc, ceiling) else { return };
+        let number = number(doc);
         if number > ceiling || floor.is_some_and(|floor| number <= floor) {
             return;
         }
