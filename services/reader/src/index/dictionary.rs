@@ -164,7 +164,7 @@ impl Dictionary {
         }
     }
 
-    /// The numbers of an entity's rows, each once, new where they have none; [`Dictionary::add`] then says who has them.
+    /// The numbers of an entity's rows, sorted, each once, new where they have none; [`Dictionary::add`] then says who has them.
     pub fn intern(&mut self, rows: &FlatRows) -> Vec<RowId> {
         // Of a term that stands there in several spellings the first counts, as everywhere.
         let mut numbers: Vec<(u32, u32, RowId)> = Vec::with_capacity(rows.len() + 8);
@@ -195,7 +195,9 @@ impl Dictionary {
         }
         numbers.sort_unstable();
         numbers.dedup_by_key(|(term, _, _)| *term);
-        numbers.into_iter().map(|(_, _, row)| row).collect()
+        let mut rows: Vec<RowId> = numbers.into_iter().map(|(_, _, row)| row).collect();
+        rows.sort_unstable();
+        rows
     }
 
     /// A document has a row now.

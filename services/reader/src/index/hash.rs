@@ -5,20 +5,30 @@ use std::{
     sync::OnceLock,
 };
 
-/// See [`secret`].
-static SECRET: OnceLock<[u64; 2]> = OnceLock::new();
+/// See [`secret`]; with a hasher that has taken it in, so that no row has to.
+static SECRET: OnceLock<([u64; 2], DefaultHasher)> = OnceLock::new();
 
 /// Under what this process hashes texts of which it keeps nothing but the hash: by chance, or as the snapshot did with which it began.
 pub fn secret() -> [u64; 2] {
-    *SECRET.get_or_init(|| {
+    keyed().0
+}
+
+fn keyed() -> &'static ([u64; 2], DefaultHasher) {
+    SECRET.get_or_init(|| {
         let chance = RandomState::new();
-        [chance.hash_one(0), chance.hash_one(1)]
+        under([chance.hash_one(0), chance.hash_one(1)])
     })
+}
+
+fn under(secret: [u64; 2]) -> ([u64; 2], DefaultHasher) {
+    let mut hasher = DefaultHasher::new();
+    secret.hash(&mut hasher);
+    (secret, hasher)
 }
 
 /// Hashes as a snapshot did; false: this process has begun with another secret.
 pub fn adopt_secret(theirs: [u64; 2]) -> bool {
-    *SECRET.get_or_init(|| theirs) == theirs
+    SECRET.get_or_init(|| under(theirs)).0 == theirs
 }
 
 /// Tells a text from all others: see [`hidden_hash`].
@@ -29,8 +39,8 @@ pub fn identity_of(text: &str) -> u64 {
 /// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
 /// rows as a disk that reads wrong.
 pub fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (secret(), key, value).hash(&mut hasher);
+    let mut hasher = keyed().1.clone();
+    (key, value).hash(&mut hasher);
     hasher.finish()
 }
 

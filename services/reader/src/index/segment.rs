@@ -79,8 +79,7 @@ impl Segment {
 
     /// A document is this entity with these rows from now on, whatever it was before.
     pub fn put(&mut self, doc: u16, stored: Arc<Stored>, rows: &FlatRows) {
-        let mut rows = self.dictionary.intern(rows);
-        rows.sort_unstable();
+        let rows = self.dictionary.intern(rows);
         let before = self.docs[usize::from(doc)].take();
         if before.is_none() {
             self.views.add(doc);

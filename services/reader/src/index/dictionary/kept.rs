@@ -14,9 +14,7 @@ const VALUE: u8 = 1;
 impl Dictionary {
     /// An entity's rows by their numbers, new where they have none.
     pub fn number(&mut self, rows: &FlatRows) -> Rows {
-        let mut rows = self.intern(rows);
-        rows.sort_unstable();
-        Rows::of_sorted(&rows)
+        Rows::of_sorted(&self.intern(rows))
     }
 
     /// About how many bytes [`Dictionary::save`] writes.
