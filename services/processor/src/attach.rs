@@ -181,5 +181,5 @@ fn seen(status: &bus::StreamStatus) -> SeenStream {
 }
 
 fn nanoseconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+    i64::try_from(bus::nanoseconds(time)).unwrap_or(i64::MAX)
 }

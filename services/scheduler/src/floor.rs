@@ -3,7 +3,7 @@
 use crate::Error;
 use crate::task::Task;
 use bus::{Bus, Lanes, StreamStatus, settled_through, strays_through, stream_status};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 use store::{Life, SeenStream, Store, StreamPosition};
 
 pub(crate) struct Floor {
@@ -170,5 +170,5 @@ pub(crate) fn seen(status: &StreamStatus) -> SeenStream {
 }
 
 fn nanoseconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+    i64::try_from(bus::nanoseconds(time)).unwrap_or(i64::MAX)
 }
