@@ -113,7 +113,7 @@ impl View {
                 let what = format!("{expected} entities in the catalog");
                 return Err(Error::TimedOut { what, seconds: limit.as_secs(), found: format!("found {total}") });
             }
-            sleep(Duration::from_millis(20)).await;
+            sleep(Duration::from_millis(100)).await;
         }
     }
 }

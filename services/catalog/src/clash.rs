@@ -1,14 +1,15 @@
 //! Whether an entity may have keys that differ only in case: one walk that copies nothing, before the walk that names them.
 
+use hashbrown::{DefaultHashBuilder, HashMap};
 use serde_json::{Map, Value};
-use std::collections::HashMap;
-use std::collections::hash_map::{DefaultHasher, RandomState};
 use std::hash::{BuildHasher, Hasher};
+
+type PathHasher = <DefaultHashBuilder as BuildHasher>::Hasher;
 
 /// Whether some of its keys may differ only in case. False is certain, true is not: more counts as a key here than in the end is one, and what is not
 /// ASCII is not looked at closely.
 pub(crate) fn is_possible(entity: &Map<String, Value>) -> bool {
-    let start = RandomState::new();
+    let start = DefaultHashBuilder::default();
     let root = Path { lower: start.build_hasher(), exact: start.build_hasher() };
     let mut keys = Keys { seen: HashMap::with_capacity(128), is_possible: false };
     // They are keys whether the entity has them or not.
@@ -32,8 +33,8 @@ pub(crate) fn is_possible(entity: &Map<String, Value>) -> bool {
 /// Where a value stands, as hashes of its keys joined by dots: in lower case, and as they are written.
 #[derive(Clone)]
 struct Path {
-    lower: DefaultHasher,
-    exact: DefaultHasher,
+    lower: PathHasher,
+    exact: PathHasher,
 }
 
 impl Path {

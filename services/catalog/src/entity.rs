@@ -41,8 +41,10 @@ pub struct Refusal(pub String);
 /// (PostgreSQL can't hold it). Everything else is a claim, and what is wrong with it is told when it is processed; a namespace that is no text, or empty, is `default` in the ref.
 pub fn parse_entity(bytes: &[u8], limits: &Limits) -> Result<Unprocessed, Refusal> {
     check_limits(bytes, limits)?;
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|error| Refusal(format!("the entity is not valid JSON: {error}")))?;
+    let not_json = |error: &dyn std::fmt::Display| Refusal(format!("the entity is not valid JSON: {error}"));
+    // Looked at once, and not text by text.
+    let text = std::str::from_utf8(bytes).map_err(|error| not_json(&error))?;
+    let value: Value = serde_json::from_str(text).map_err(|error| not_json(&error))?;
     let Value::Object(entity) = value else {
         return Err(Refusal(format!("the entity must be a JSON object, found {}", type_of(&value))));
     };

@@ -34,49 +34,51 @@ impl Floor {
 
 impl Task for Floor {
     async fn run(&mut self) -> Result<(), Error> {
-        self.forget_what_is_lost().await?;
-        self.clear_outbox().await?;
-        self.raise_floor().await?;
-        self.publish_watermark().await
+        let progress = self.store.progress().await?;
+        self.forget_what_is_lost(progress.resets);
+        let is_cleared = progress.asks && self.clear_outbox().await?;
+        let is_raised = self.raise_floor().await?;
+        let watermark = match is_cleared || is_raised {
+            true => self.store.watermark().await?,
+            false => progress.watermark,
+        };
+        self.publish_watermark(watermark).await
     }
 }
 
 impl Floor {
     /// Sequences of a stream that was lost say nothing of the one that came after it, though they may be the same numbers.
-    async fn forget_what_is_lost(&mut self) -> Result<(), Error> {
-        let resets = self.store.resets().await?;
+    fn forget_what_is_lost(&mut self, resets: i64) {
         if resets != self.resets {
             *self = Floor { resets, ..Floor::new(&self.bus, &self.store) };
         }
-        Ok(())
     }
 
     /// An outbox row goes when the stitchers have acknowledged what it asked for. Where it stands may be noted after that, so it is looked for
-    /// also when nothing new is in the stream.
-    async fn clear_outbox(&mut self) -> Result<(), Error> {
+    /// also when nothing new is in the stream. Gives whether one has gone.
+    async fn clear_outbox(&mut self) -> Result<bool, Error> {
         let lanes = Lanes::stitch(self.bus.names());
         if stream_status(&self.bus, &lanes.stream).await?.last_sequence != self.stitch_settled.0 {
-            let Some((settled, position, _)) = self.settled(&lanes).await? else { return Ok(()) };
+            let Some((settled, position, _)) = self.settled(&lanes).await? else { return Ok(false) };
             self.stitch_settled = (settled, position.resets);
         }
         let (settled, resets) = self.stitch_settled;
-        self.store.delete_published(settled, Life { stream: &lanes.stream, resets }).await?;
-        Ok(())
+        Ok(self.store.delete_published(settled, Life { stream: &lanes.stream, resets }).await? > 0)
     }
 
-    /// What no consumer takes is a dead letter before the floor passes it.
-    pub(crate) async fn raise_floor(&mut self) -> Result<(), Error> {
+    /// What no consumer takes is a dead letter before the floor passes it. Gives whether it may have been raised.
+    pub(crate) async fn raise_floor(&mut self) -> Result<bool, Error> {
         let lanes = Lanes::events(self.bus.names());
         if stream_status(&self.bus, &lanes.stream).await?.last_sequence == self.events_settled {
-            return Ok(());
+            return Ok(false);
         }
-        let Some((settled, position, status)) = self.settled(&lanes).await? else { return Ok(()) };
+        let Some((settled, position, status)) = self.settled(&lanes).await? else { return Ok(false) };
         let known = if self.events_settled <= settled { self.events_settled } else { 0 };
         strays_through(&self.bus, known.max(status.first_sequence.saturating_sub(1)), settled).await?;
         let revision = self.revision_behind(&lanes.stream, &position, (settled, status.last_sequence)).await?;
         self.store.settle(revision, position.life(&lanes.stream)).await?;
         self.events_settled = settled;
-        Ok(())
+        Ok(true)
     }
 
     /// Up to which sequence a stream is settled, with what is known of the stream and how it was found; none: nothing is known of it.
@@ -110,8 +112,7 @@ impl Floor {
     }
 
     /// Once for each step forward, and again into a stream that was wiped.
-    pub(crate) async fn publish_watermark(&mut self) -> Result<(), Error> {
-        let watermark = self.store.watermark().await?;
+    pub(crate) async fn publish_watermark(&mut self, watermark: i64) -> Result<(), Error> {
         if watermark < 0 || self.watermark.is_some_and(|(known, _)| watermark <= known) {
             return Ok(());
         }

@@ -109,7 +109,7 @@ async fn a_watermark_never_gets_into_a_stream_of_which_it_is_not_true() {
     // It is looked at now, and is not the one that is known.
     floor.store.raise_floor(10).await.expect("the database answers");
     for _ in 0..2 {
-        floor.publish_watermark().await.expect_err("the stream is another one");
+        floor.publish_watermark(10).await.expect_err("the stream is another one");
     }
     assert_eq!(bus::newest_watermark(&floor.bus).await.expect("the broker answers"), 0);
 }

@@ -14,6 +14,8 @@ const PAUSE_FACTOR: u32 = 20;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// No row, and no KiB of the body, counts for more: only a process that was stopped, or got no core, takes as long by the clock.
+const LONGEST_PART: Duration = Duration::from_millis(1);
 
 /// An entity as it is to be shown now.
 pub(crate) struct Built {
@@ -99,10 +101,12 @@ pub(crate) async fn build(
         let Some(entity) = shown.remove(&state.entity_id) else { continue };
         let incoming = incoming.remove(&state.entity_id).unwrap_or_default();
         let rows = u32::try_from(incoming.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let kibibytes = entity.body.as_ref().map_or(0, |body| u32::try_from(body.len() >> 10).unwrap_or(u32::MAX));
         let started = Instant::now();
         let (entity_ref, revision) = (entity.entity_ref.clone(), entity.revision);
         let result = build_one(entity, incoming, installation);
-        let pause_ms = pause(started.elapsed() + read_a_row * rows);
+        let took = started.elapsed() + read_a_row * rows;
+        let pause_ms = pause(took.min(LONGEST_PART * rows.saturating_add(kibibytes)));
         built.push(Built { entity_ref, revision, state: state.clone(), result, pause_ms });
     }
     Ok(built)

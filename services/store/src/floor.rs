@@ -5,6 +5,17 @@ use crate::{Error, Life};
 use catalog::claims::Revision;
 use catalog::planted;
 
+/// How far everything is, and whether there is something to be done about it.
+#[derive(Clone, Copy, Debug)]
+pub struct Progress {
+    /// Up to which revision everything is stitched and published; -1: the entity stream is being rebuilt.
+    pub watermark: Revision,
+    /// How often streams were found wiped or gone back: what was published into them before is not there.
+    pub resets: i64,
+    /// Some row of the outbox is published, and may be acknowledged.
+    pub asks: bool,
+}
+
 impl Store {
     /// The recorded floor.
     pub async fn floor(&self) -> Result<Revision, Error> {
@@ -24,14 +35,16 @@ impl Store {
         Ok(())
     }
 
-    /// Up to which revision everything is stitched and published; -1: the entity stream is being rebuilt.
-    pub async fn watermark(&self) -> Result<Revision, Error> {
-        Ok(sqlx::query_scalar(include_str!("sql/read_watermark.sql")).fetch_one(&self.pool).await?)
+    /// How far everything is.
+    pub async fn progress(&self) -> Result<Progress, Error> {
+        let (watermark, resets, asks) =
+            sqlx::query_as(include_str!("sql/read_progress.sql")).fetch_one(&self.pool).await?;
+        Ok(Progress { watermark, resets, asks })
     }
 
-    /// How often streams were found wiped or gone back: what was published into them before is not there.
-    pub async fn resets(&self) -> Result<i64, Error> {
-        Ok(sqlx::query_scalar(include_str!("sql/read_resets.sql")).fetch_one(&self.pool).await?)
+    /// The watermark alone: see [`Progress`].
+    pub async fn watermark(&self) -> Result<Revision, Error> {
+        Ok(self.progress().await?.watermark)
     }
 
     /// Forgets withdrawn claims below the floor of a minute ago, some at a time; gives how many.

@@ -30,6 +30,7 @@ pub use connect::Options;
 #[cfg(any(test, feature = "twin"))]
 pub use either::{Merge, Stitching, Store};
 pub use error::Error;
+pub use floor::Progress;
 pub use merge::{ClaimRow, ClaimWrite, ContentWrite, EntityRow, EntityWrite, Floor, RelationRow};
 pub use outbox::{OutboxRow, Request};
 pub use reads::{DueRead, ReadDone, ReadWrite};

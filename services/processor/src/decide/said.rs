@@ -5,7 +5,7 @@ use crate::event::Event;
 use catalog::process::{Model, Relation, finish};
 use catalog::{entity, relations, stored};
 use serde_json::{Map, Value};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use store::RelationRow;
 
 /// What the plan's entities say of others from now on.
@@ -50,27 +50,24 @@ fn foreign_of(body: &[u8], model: &Model) -> Result<Vec<Relation>, String> {
 pub(crate) fn relation_changes(
     said: Vec<(i64, Relation)>,
     ids: &HashMap<String, i64>,
-    before: Vec<RelationRow>,
+    mut before: Vec<RelationRow>,
 ) -> Result<(Vec<RelationRow>, Vec<RelationRow>), store::Error> {
-    let mut now = HashSet::with_capacity(said.len());
+    let mut now = Vec::with_capacity(said.len());
     for (originator_id, relation) in said {
         let subject_id = *ids
             .get(&relation.source_ref)
             .ok_or_else(|| store::Error::Damaged(format!("{} has no row", relation.source_ref)))?;
-        now.insert(RelationRow {
+        now.push(RelationRow {
             originator_id,
             subject_id,
             relation_type: relation.relation_type,
             target_ref: relation.target_ref,
         });
     }
-    let mut gone = Vec::new();
-    for row in before {
-        if !now.remove(&row) {
-            gone.push(row);
-        }
-    }
-    let mut new: Vec<RelationRow> = now.into_iter().collect();
-    new.sort_unstable();
-    Ok((gone, new))
+    now.sort_unstable();
+    now.dedup();
+    before.sort_unstable();
+    let gone = before.iter().filter(|row| now.binary_search(row).is_err()).cloned().collect();
+    now.retain(|row| before.binary_search(row).is_err());
+    Ok((gone, now))
 }

@@ -7,12 +7,10 @@
 
 mod kept;
 
-use std::collections::HashSet;
-
 use catalog::search::{FlatRow, FlatRows};
-use hashbrown::HashTable;
+use hashbrown::{HashSet, HashTable};
 
-use super::hash::{hash_of, hidden_hash, mix, spread};
+use super::hash::{hash_of, hidden_hash, hidden_key, hidden_value, mix, spread};
 use super::postings::{Posting, Postings, TermDocs};
 use super::slab::Slab;
 use super::texts::{TextId, Texts};
@@ -169,7 +167,7 @@ impl Dictionary {
         // Of a term that stands there in several spellings the first counts, as everywhere.
         let mut numbers: Vec<(u32, u32, RowId)> = Vec::with_capacity(rows.len() + 8);
         let mut true_keys = HashSet::new();
-        let mut hidden_key = None;
+        let mut hidden = None;
         for FlatRow { key, value, original } in rows.iter() {
             let place = numbers.len() as u32;
             // One spelling of it is hidden, the others are not.
@@ -178,12 +176,16 @@ impl Dictionary {
             }
             if value.is_some() && is_hidden(key) {
                 // Relations of one type stand together.
-                if hidden_key != Some(key) {
-                    hidden_key = Some(key);
-                    let row = self.intern_hidden(hidden_hash(key, None));
-                    numbers.push((row.0, place, row));
-                }
-                let row = self.intern_hidden(hidden_hash(key, value));
+                let of_key = match &hidden {
+                    Some((known, of_key)) if *known == key => of_key,
+                    _ => {
+                        let (_, of_key) = hidden.insert((key, hidden_key(key)));
+                        let row = self.intern_hidden(hidden_value(of_key, None));
+                        numbers.push((row.0, place, row));
+                        of_key
+                    }
+                };
+                let row = self.intern_hidden(hidden_value(of_key, value));
                 numbers.push((row.0, place, row));
             } else if original == Some(TRUE) {
                 let row = self.intern_hidden(hidden_hash(key, Some(TRUE)));

@@ -39,8 +39,20 @@ pub fn identity_of(text: &str) -> u64 {
 /// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
 /// rows as a disk that reads wrong.
 pub fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
+    hidden_value(&hidden_key(key), value)
+}
+
+/// What the hidden hashes of a key's values begin with.
+pub fn hidden_key(key: &str) -> DefaultHasher {
     let mut hasher = keyed().1.clone();
-    (key, value).hash(&mut hasher);
+    key.hash(&mut hasher);
+    hasher
+}
+
+/// [`hidden_hash`] of a value under a key whose beginning is known.
+pub fn hidden_value(of_key: &DefaultHasher, value: Option<&str>) -> u64 {
+    let mut hasher = of_key.clone();
+    value.hash(&mut hasher);
     hasher.finish()
 }
 

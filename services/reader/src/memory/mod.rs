@@ -229,7 +229,9 @@ impl Memory {
     }
 
     fn read_entity(&self, body: &[u8], version: i64, revision: i64) -> Result<(Stored, FlatRows), String> {
-        let entity: Object<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+        // Looked at once whether it is UTF-8, and not text by text.
+        let text = std::str::from_utf8(body).map_err(|error| error.to_string())?;
+        let entity: Object<'_> = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let rows = FlatRows::of(&entity);
         let stored = self.packer.store(&entity, version, revision).map_err(|error| error.to_string())?;
         Ok((stored, rows))

@@ -98,7 +98,7 @@ impl Memory {
         } else if self.len() >= SAMPLES && !self.is_training.swap(true, Relaxed) {
             let samples = self.some(SAMPLES);
             let packer = self.packer.clone();
-            // Half a second of work beside the calls; the thread ends with it.
+            // A quarter of a second of work beside the calls; the thread ends with it.
             std::thread::spawn(move || packer.train(&samples));
         }
     }

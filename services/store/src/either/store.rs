@@ -49,10 +49,10 @@ impl Store {
         }
     }
 
-    pub async fn resets(&self) -> Result<i64, Error> {
+    pub async fn progress(&self) -> Result<Progress, Error> {
         match &self.truth {
-            Truth::Postgres(truth) => truth.resets().await,
-            Truth::Twin(truth) => truth.resets().await,
+            Truth::Postgres(truth) => truth.progress().await,
+            Truth::Twin(truth) => truth.progress().await,
         }
     }
 

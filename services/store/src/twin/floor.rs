@@ -3,7 +3,7 @@
 use super::Store;
 use super::database::{ClaimOf, Key, Moment};
 use super::transaction::{Transaction, View};
-use crate::{Error, Life};
+use crate::{Error, Life, Progress};
 use catalog::claims::Revision;
 use catalog::planted;
 use std::collections::BTreeSet;
@@ -18,7 +18,13 @@ impl View<'_> {
         unswept.map(|snapshot| snapshot.begun).min()
     }
 
-    /// `read_watermark.sql`
+    /// `read_progress.sql`
+    fn progress(&self) -> Progress {
+        let streams = self.database.streams.all(self.tid);
+        let resets = streams.map(|(_, position)| position.resets).sum();
+        Progress { watermark: self.watermark(), resets, asks: !self.asks(|ask| ask.sequence.is_some()).is_empty() }
+    }
+
     fn watermark(&self) -> Revision {
         let (database, tid) = (&self.database, self.tid);
         let floor = database.floor.get(tid, &()).map_or(0, |floor| floor.revision);
@@ -80,13 +86,12 @@ impl Store {
         transaction.finish().await
     }
 
-    pub async fn watermark(&self) -> Result<Revision, Error> {
-        self.alone("watermark", |view| view.watermark()).await
+    pub async fn progress(&self) -> Result<Progress, Error> {
+        self.alone("progress", |view| view.progress()).await
     }
 
-    pub async fn resets(&self) -> Result<i64, Error> {
-        self.alone("resets", |view| view.database.streams.all(view.tid).map(|(_, position)| position.resets).sum())
-            .await
+    pub async fn watermark(&self) -> Result<Revision, Error> {
+        Ok(self.progress().await?.watermark)
     }
 
     /// What another transaction has locked is left for another time.

@@ -30,7 +30,7 @@ impl View<'_> {
     }
 
     /// Ids of the outbox rows that it sees, of some.
-    fn asks(&self, which: impl Fn(&Ask) -> bool) -> Vec<i64> {
+    pub(super) fn asks(&self, which: impl Fn(&Ask) -> bool) -> Vec<i64> {
         self.database.outbox.all(self.tid).filter(|(_, ask)| which(ask)).map(|(id, _)| *id).collect()
     }
 }
