@@ -105,8 +105,7 @@ pub(crate) async fn build(
         let started = Instant::now();
         let (entity_ref, revision) = (entity.entity_ref.clone(), entity.revision);
         let result = build_one(entity, incoming, installation);
-        let took = started.elapsed() + read_a_row * rows;
-        let pause_ms = pause(took.min(LONGEST_PART * rows.saturating_add(kibibytes)));
+        let pause_ms = pause(started.elapsed() + read_a_row * rows, rows.saturating_add(kibibytes));
         built.push(Built { entity_ref, revision, state: state.clone(), result, pause_ms });
     }
     Ok(built)
@@ -160,10 +159,27 @@ fn hash_with(mut hash: String, parents: Option<&str>) -> String {
     hash
 }
 
-fn pause(took: Duration) -> i64 {
-    let pause = took * PAUSE_FACTOR;
+/// How long an entity of so many parts rests that took so long.
+fn pause(took: Duration, parts: u32) -> i64 {
+    let pause = took.min(LONGEST_PART * parts) * PAUSE_FACTOR;
     match pause < SHORTEST_PAUSE {
         true => 0,
         false => i64::try_from(pause.min(LONGEST_PAUSE).as_millis()).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_costs_much_rests_and_who_was_stopped_does_not() {
+        let check = |took_ms, parts, expected_ms| {
+            assert_eq!(pause(Duration::from_millis(took_ms), parts), expected_ms, "{took_ms} ms, {parts} parts");
+        };
+        check(2, 10, 0);
+        check(3, 10, 60);
+        check(9_000, 10, 200);
+        check(9_000, 50_000, 30_000);
     }
 }
