@@ -1,9 +1,9 @@
 //! One entity as it is held: its message, ready to be sent, packed.
 //!
 //! Measured on 100,000 generated entities (2,621 bytes of JSON, 2,146 of message, on average; two shared cores): zstd level 3 with a dictionary of 64 KiB trained on
-//! 4,000 of them packs a message into 447 bytes (on 1,000: a fortieth more, and training takes a quarter of a second and not one), at 6.9 µs, and unpacks it in 2.2 (0.9 on a quiet machine, of a reply's 28); levels above cost four times as much to
-//! pack for a tenth less; LZ4 with the same as its dictionary takes 710 bytes and unpacks in 1.2 µs; without a dictionary 1,175. JSON would have to be
-//! parsed and encoded (40 µs) for each reply. So: the message, zstd, a dictionary.
+//! 4,000 of them packs a message into 447 bytes, at 6.9 µs, and unpacks it in 2.2 (0.9 on a quiet machine, of a reply's 28); trained on 1,000 into a fortieth more,
+//! but training takes a quarter of a second and not one. Levels above cost four times as much to pack for a tenth less; LZ4 with the same as its dictionary takes 710
+//! bytes and unpacks in 1.2 µs; without a dictionary 1,175. JSON would have to be parsed and encoded (40 µs) for each reply. So: the message, zstd, a dictionary.
 
 use std::{
     cell::RefCell,
