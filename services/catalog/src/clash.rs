@@ -1,22 +1,25 @@
 //! Whether an entity may have keys that differ only in case: one walk that copies nothing, before the walk that names them.
 
-use hashbrown::HashMap;
 use serde_json::{Map, Value};
+use std::collections::HashMap;
+use std::collections::hash_map::{DefaultHasher, RandomState};
+use std::hash::{BuildHasher, Hasher};
 
 /// Whether some of its keys may differ only in case. False is certain, true is not: more counts as a key here than in the end is one, and what is not
 /// ASCII is not looked at closely.
 pub(crate) fn is_possible(entity: &Map<String, Value>) -> bool {
-    let root = Path { lower: START, exact: START };
+    let start = RandomState::new();
+    let root = Path { lower: start.build_hasher(), exact: start.build_hasher() };
     let mut keys = Keys { seen: HashMap::with_capacity(128), is_possible: false };
     // They are keys whether the entity has them or not.
     let metadata = root.then("metadata", &mut keys.is_possible);
     for name in ["name", "namespace", "uid"] {
         let path = metadata.then(name, &mut keys.is_possible);
-        keys.key(path);
+        keys.key(&path);
     }
     for (name, value) in entity {
         match (name.as_str(), value) {
-            ("relations", Value::Array(relations)) => keys.relations(root, relations),
+            ("relations", Value::Array(relations)) => keys.relations(&root, relations),
             _ => {
                 let path = root.then(name, &mut keys.is_possible);
                 keys.value(path, value);
@@ -26,26 +29,28 @@ pub(crate) fn is_possible(entity: &Map<String, Value>) -> bool {
     keys.is_possible
 }
 
-/// Where a value stands, as hashes (FNV-1a) of its keys joined by dots: in lower case, and as they are written. Who makes two of their own collide hides a
-/// clash of their own.
-#[derive(Clone, Copy)]
+/// Where a value stands, as hashes of its keys joined by dots: in lower case, and as they are written.
+#[derive(Clone)]
 struct Path {
-    lower: u64,
-    exact: u64,
+    lower: DefaultHasher,
+    exact: DefaultHasher,
 }
 
-const START: u64 = 0xcbf2_9ce4_8422_2325;
-const PRIME: u64 = 0x0100_0000_01b3;
-
 impl Path {
-    fn then(self, name: &str, is_possible: &mut bool) -> Path {
-        let Path { mut lower, mut exact } = self;
+    fn then(&self, name: &str, is_possible: &mut bool) -> Path {
+        let mut path = self.clone();
         *is_possible |= !name.is_ascii();
-        for byte in name.bytes().chain([b'.']) {
-            exact = (exact ^ u64::from(byte)).wrapping_mul(PRIME);
-            lower = (lower ^ u64::from(byte.to_ascii_lowercase())).wrapping_mul(PRIME);
+        path.exact.write(name.as_bytes());
+        path.exact.write_u8(b'.');
+        let mut lower = [0; 64];
+        for part in name.as_bytes().chunks(lower.len()) {
+            let lower = &mut lower[..part.len()];
+            lower.copy_from_slice(part);
+            lower.make_ascii_lowercase();
+            path.lower.write(lower);
         }
-        Path { lower, exact }
+        path.lower.write_u8(b'.');
+        path
     }
 }
 
@@ -66,18 +71,18 @@ impl Keys {
             }
             Value::Array(items) => {
                 for item in items {
-                    self.value(path, item);
+                    self.value(path.clone(), item);
                     if let Value::String(text) = item {
                         let path = path.then(text, &mut self.is_possible);
-                        self.key(path);
+                        self.key(&path);
                     }
                 }
             }
-            _ => self.key(path),
+            _ => self.key(&path),
         }
     }
 
-    fn relations(&mut self, root: Path, relations: &[Value]) {
+    fn relations(&mut self, root: &Path, relations: &[Value]) {
         let path = root.then("relations", &mut self.is_possible);
         // They are sorted, so that each type comes once.
         let mut last = None;
@@ -85,14 +90,15 @@ impl Keys {
             let kind = relation.get("type").and_then(Value::as_str).unwrap_or_default();
             if last != Some(kind) {
                 let path = path.then(kind, &mut self.is_possible);
-                self.key(path);
+                self.key(&path);
                 last = Some(kind);
             }
         }
     }
 
-    fn key(&mut self, Path { lower, exact }: Path) {
-        self.is_possible |= self.seen.insert(lower, exact).is_some_and(|other| other != exact);
+    fn key(&mut self, path: &Path) {
+        let exact = path.exact.finish();
+        self.is_possible |= self.seen.insert(path.lower.finish(), exact).is_some_and(|other| other != exact);
     }
 }
 
