@@ -14,29 +14,43 @@ birth() {
     fi
 }
 
-# Whether process $1 is a server of this directory (a number may have gone to another process; a zombie has no command line).
+# The command line in $1 is that of a server of this directory. Must say what nats.rs and postgres.rs say.
 ours() {
-    if [ -r /proc/self/stat ]; then
-        line=$(tr '\0' ' ' <"/proc/$1/cmdline")
-    else
-        line=$(ps -o command= -p "$1")
-    fi
-    case $line in *"$dir/"*) return 0 ;; esac
+    case $1 in *"--config $dir/nats/nats.conf"* | *"-D $dir/postgres -p"*) return 0 ;; esac
     return 1
 }
 
-# The servers' process ids. What was read once stays known when the file is gone.
-pids() {
-    [ -r "$dir/postgres/postmaster.pid" ] && read -r postgres <"$dir/postgres/postmaster.pid"
-    [ -r "$dir/nats/nats.pid" ] && read -r nats <"$dir/nats/nats.pid"
+# The command line of process $1 (a number may have gone to another process; a zombie has no command line).
+command_line() {
+    if [ -r /proc/self/stat ]; then
+        tr '\0' ' ' <"/proc/$1/cmdline"
+    else
+        ps -o command= -p "$1"
+    fi
+}
+
+# The servers' process ids: by their command lines, since one that has just been started has written no file.
+servers() {
+    if [ -r /proc/self/stat ]; then
+        for pid in $(ls /proc); do
+            case $pid in [1-9]*) echo "$pid $(command_line "$pid")" ;; esac
+        done
+    else
+        ps -A -o pid= -o command=
+    fi | while read -r pid line; do
+        ours "$line" && echo "$pid"
+    done
 }
 
 stop() {
-    [ -n "$postgres" ] && ours "$postgres" && kill -INT "$postgres"
-    [ -n "$nats" ] && ours "$nats" && kill -TERM "$nats"
-    for pid in $postgres $nats; do
+    for pid in $1; do
+        signal=TERM
+        case $(command_line "$pid") in *"-D $dir/postgres -p"*) signal=INT ;; esac
+        ours "$(command_line "$pid")" && kill -$signal "$pid"
+    done
+    for pid in $1; do
         tries=100
-        while ours "$pid"; do
+        while ours "$(command_line "$pid")"; do
             tries=$((tries - 1))
             [ $tries -gt 0 ] || kill -KILL "$pid"
             sleep 0.1 || sleep 1
@@ -44,21 +58,22 @@ stop() {
     done
 }
 
-postgres= nats=
-pids
+# Those of a directory that is kept are the ones that ran when the guard began: later it may be in use again.
+[ "$then" = remove ] || kept=$(servers)
 while [ "$(birth "$run")" = "$born" ]; do
-    # Those of a directory that is kept are the ones that ran when the guard began: later it may be in use again.
-    [ "$then" = remove ] && pids
     sleep 0.5 || sleep 1
 done
-stop
-[ "$then" = remove ] || exit 0
+if [ "$then" != remove ]; then
+    stop "$kept"
+    exit 0
+fi
 # A process of the run that was just starting servers may still write: until the directory stays away.
 tries=60
-while [ -e "$dir" ] && [ $tries -gt 0 ]; do
+while [ $tries -gt 0 ]; do
     tries=$((tries - 1))
-    pids
-    stop
+    left=$(servers)
+    [ -e "$dir" ] || [ -n "$left" ] || break
+    stop "$left"
     rm -rf "$dir"
     sleep 1
 done

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -80,9 +80,9 @@ pub fn start(
     Ok(Nats { running, monitor_port })
 }
 
-/// Where the server writes its process id.
-pub fn pid_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("nats/nats.pid")
+/// What the command line of a server of this data holds, and no other program's. The guard has it too.
+pub fn mark(data_dir: &Path) -> String {
+    format!("--config {}/nats/nats.conf", data_dir.display())
 }
 
 fn config(options: &Options, directory: &Path, port: u16, monitor: u16) -> String {

@@ -48,9 +48,9 @@ pub fn start(
     Ok(Running { child, port, url, version, log })
 }
 
-/// Where the server writes its process id and whether it is ready.
-pub fn pid_file(data_dir: &Path) -> PathBuf {
-    data_dir.join("postgres/postmaster.pid")
+/// What the command line of a server of this data holds, and no other program's. The guard has it too.
+pub fn mark(data_dir: &Path) -> String {
+    format!("-D {}/postgres -p", data_dir.display())
 }
 
 /// The major version that made the data in `data_dir`; `None` when there is none yet.
@@ -185,7 +185,7 @@ fn has_library(name: &str, binaries: &PostgresBinaries) -> bool {
 
 /// The eighth line of postmaster.pid is the server's own word (`ready`); the first is its process.
 fn ready(data_dir: &Path, pid: u32) -> bool {
-    let Ok(text) = fs::read_to_string(pid_file(data_dir)) else {
+    let Ok(text) = fs::read_to_string(data_dir.join("postgres/postmaster.pid")) else {
         return false;
     };
     let lines: Vec<&str> = text.lines().map(str::trim).collect();

@@ -124,7 +124,7 @@ pub fn runs(pid: u32, marker: &str) -> bool {
 /// pid it names a process for good.
 pub fn birth(pid: u32) -> Option<String> {
     if !cfg!(target_os = "linux") {
-        let words = ps(pid, "lstart=")?;
+        let words = ps_of(pid, "lstart=")?;
         let joined = words.split_whitespace().collect::<Vec<_>>().join("_");
         return Some(joined.replace(|c: char| !c.is_ascii_alphanumeric(), "_"));
     }
@@ -139,7 +139,7 @@ pub fn birth(pid: u32) -> Option<String> {
 /// The parent of process `pid` and the name of the program it runs.
 pub fn parent_and_name(pid: u32) -> Option<(u32, String)> {
     if !cfg!(target_os = "linux") {
-        return Some((ps(pid, "ppid=")?.parse().ok()?, file_name(&ps(pid, "comm=")?)));
+        return Some((ps_of(pid, "ppid=")?.parse().ok()?, file_name(&ps_of(pid, "comm=")?)));
     }
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (front, back) = stat.rsplit_once(") ")?;
@@ -224,19 +224,38 @@ fn number(signal: Signal) -> libc::c_int {
     }
 }
 
+/// The processes whose command line holds `marker`. Costs a look at every process of the machine.
+pub fn find(marker: &str) -> io::Result<Vec<u32>> {
+    if !cfg!(target_os = "linux") {
+        let lines = ps(&["-A", "-o", "pid=", "-o", "command="]).unwrap_or_default();
+        let of_line =
+            |line: &str| line.contains(marker).then(|| line.split_whitespace().next()?.parse().ok()).flatten();
+        return Ok(lines.lines().filter_map(of_line).collect());
+    }
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
+        found.extend(pid.filter(|pid| runs(*pid, marker)));
+    }
+    Ok(found)
+}
+
 fn command_line(pid: u32) -> Option<String> {
     if !cfg!(target_os = "linux") {
-        return ps(pid, "command=");
+        return ps_of(pid, "command=");
     }
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     Some(String::from_utf8_lossy(&bytes).replace('\0', " "))
 }
 
+fn ps_of(pid: u32, column: &str) -> Option<String> {
+    ps(&["-o", column, "-p", &pid.to_string()])
+}
+
 /// Asks `ps`, where there is no /proc. Must not go through `run`: it is called where no process may be kept waiting.
-fn ps(pid: u32, column: &str) -> Option<String> {
-    let pid = pid.to_string();
+fn ps(arguments: &[&str]) -> Option<String> {
     let mut command = Command::new("ps");
-    command.env("LC_ALL", "C").args(["-o", column, "-p", &pid]);
+    command.env("LC_ALL", "C").args(arguments);
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
     (output.status.success() && !text.is_empty()).then_some(text)
@@ -344,6 +363,9 @@ mod tests {
         assert!(birth(me).is_some());
         assert_eq!(birth(me), birth(me));
         assert!(!runs(me, "no such words"));
+        let mine = command_line(me).unwrap();
+        assert!(find(&mine).unwrap().contains(&me));
+        assert!(!find("no such words").unwrap().contains(&me));
         let (parent, name) = parent_and_name(me).unwrap();
         assert_eq!(parent, std::os::unix::process::parent_id());
         assert!(!name.is_empty());

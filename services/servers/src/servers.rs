@@ -225,19 +225,14 @@ pub(crate) fn prepare(data_dir: &Path) -> Result<PathBuf, Error> {
     }
 }
 
-/// The servers' own process id files are the truth: a killed process may not have written any.
+/// Stops what runs on this data by its command line: a server that was killed, or whose starter was, may not have written its
+/// process id, and the next one's would hide it. (One that is not itself yet, between fork and exec, still holds the lock.)
 fn stop_leftovers(data_dir: &Path, report: &mut dyn FnMut(&str)) -> Result<(), Error> {
-    let files = [(nats::pid_file(data_dir), Signal::Terminate), (postgres::pid_file(data_dir), Signal::Interrupt)];
-    let marker = state::marker(data_dir);
-    for (file, signal) in files {
-        let text = fs::read_to_string(&file).unwrap_or_default();
-        let Some(pid) = text.lines().next().and_then(|line| line.trim().parse().ok()) else {
-            continue;
-        };
-        if process::runs(pid, &marker) {
+    let marks = [(nats::mark(data_dir), Signal::Terminate), (postgres::mark(data_dir), Signal::Interrupt)];
+    for (mark, signal) in marks {
+        for pid in process::find(&mark).map_err(Error::io("look for the processes of", data_dir))? {
             report(&format!("stopping process {pid}, left over from an earlier run"));
-            process::stop_stranger(pid, &marker, signal, STOP_LIMIT)
-                .map_err(Error::io("stop the process of", &file))?;
+            process::stop_stranger(pid, &mark, signal, STOP_LIMIT).map_err(Error::io("stop a process of", data_dir))?;
         }
     }
     Ok(())
@@ -257,6 +252,7 @@ mod tests {
         let left = launch_all(&options, &data_dir, Until::Stopped, &mut |_| ()).unwrap();
         let (pid, url) = (left.state().nats.unwrap().pid, left.nats_url().unwrap().to_owned());
         left.leave();
+        fs::write(data_dir.join("nats/nats.pid"), "1").unwrap();
         let mut reported = Vec::new();
         let servers = start(options, &mut |line| reported.push(line.to_owned())).unwrap();
         assert!(!process::runs(pid, &state::marker(&data_dir)));

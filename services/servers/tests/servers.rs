@@ -215,6 +215,15 @@ fn a_starter_killed_half_way_is_followed_by_the_next() {
 }
 
 #[test]
+fn a_server_is_stopped_whatever_its_pid_file_says() {
+    let mut run = FakeRun::begin();
+    let urls = result(&mut run.test_process());
+    let data_dir = fs::read_dir(run.temp.path()).unwrap().next().unwrap().unwrap().path();
+    fs::write(data_dir.join("nats/nats.pid"), "1").unwrap();
+    run.end(&urls.split(' ').collect::<Vec<_>>());
+}
+
+#[test]
 fn a_run_that_ends_while_its_servers_start_leaves_nothing() {
     let mut run = FakeRun::begin();
     let mut starter = run.test_process();
