@@ -1,5 +1,7 @@
 //! What PostgreSQL counts of an installation that was started here; asked with `psql`, where this machine has it.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
 use tokio::process::Command;
 
 /// What was done in the database since it was made. A process's own commits are in it a second later at the latest while it works.
@@ -8,6 +10,14 @@ pub(crate) struct Work {
     pub commits: f64,
     /// None: it does not count them.
     pub statements: Option<f64>,
+}
+
+/// One table's rows, copied into an empty one with the same keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Copied {
+    pub table: String,
+    pub rows: f64,
+    pub took: Duration,
 }
 
 /// A database and its superuser.
@@ -26,6 +36,29 @@ impl Database<'_> {
     /// Removes what is dead in its tables; says whether it did.
     pub async fn vacuum(self) -> bool {
         self.ask("vacuum").await.is_some()
+    }
+
+    /// Copies every table that has rows, one after the other, by binary COPY out of a file into an empty table with the same keys and
+    /// checks; none: there is no `psql`, or it refused.
+    pub async fn copies(self, directory: &Path) -> Option<Vec<Copied>> {
+        let tables = "select format('%I.%I', schemaname, tablename) from pg_tables \
+                      where schemaname not in ('pg_catalog', 'information_schema') order by 1";
+        let file = directory.join("rows.copy");
+        let file = file.to_str()?;
+        let mut copied = Vec::new();
+        for table in self.ask(tables).await?.lines() {
+            let rows = self.ask(&format!("select count(*) from {table}")).await?.parse().ok()?;
+            if rows == 0.0 {
+                continue;
+            }
+            self.ask(&format!("create table public.limit_copy (like {table} including all)")).await?;
+            self.ask(&format!("\\copy {table} to '{file}' binary")).await?;
+            let started = Instant::now();
+            self.ask(&format!("\\copy public.limit_copy from '{file}' binary")).await?;
+            copied.push(Copied { table: table.to_owned(), rows, took: started.elapsed() });
+            self.ask("drop table public.limit_copy").await?;
+        }
+        Some(copied)
     }
 
     /// What a statement gives, as text.

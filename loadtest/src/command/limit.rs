@@ -1,16 +1,23 @@
 //! `loadtest limit`: what this machine could do at best with the same bytes, so that every figure stands beside what is possible.
 
 use crate::Error;
+use crate::database::Copied;
 use crate::generate::Catalog;
 use crate::installation::{Installation, Started};
+use crate::process::Role;
 use crate::publish::{BATCH, Event};
 use crate::report::Report;
-use crate::settle::{FLIGHTS, PROVIDER};
+use crate::settle::{FLIGHTS, PROVIDER, import};
+use crate::signal::Signal;
+use bus::Bus;
 use catalog::entity::{Limits, parse_entity};
 use catalog::hash::map_hash;
 use catalog::process::{Model, process};
 use futures::{StreamExt, TryStreamExt};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How long the catalog may take until its rows are there to be copied.
+const IMPORT_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What is measured with.
 #[derive(Clone, Debug, clap::Args)]
@@ -22,15 +29,15 @@ pub(crate) struct Limit {
 }
 
 impl Limit {
-    /// The broker alone, then each step of the pure work on one core.
+    /// Each step of the pure work on one core, then the database and the broker alone.
     pub async fn run(&self) -> Result<Report, Error> {
         let payloads: Vec<Vec<u8>> = self.catalog.generate().map(|entity| entity.to_string().into_bytes()).collect();
         let mut report = Report::new(format!("limit: {}, each step alone", self.catalog));
         let bytes: usize = payloads.iter().map(Vec::len).sum();
         report.figure("bytes_per_entity", bytes as f64 / payloads.len().max(1) as f64, "B");
         self.work(&mut report, &payloads)?;
-        self.broker(&mut report, payloads).await?;
-        report.note("published: atomic batches of 1,000, synced, four on their way, nobody reading. The rest: on one core, one after the other");
+        self.servers(&mut report, payloads).await?;
+        report.note("published: atomic batches of 1,000, synced, four on their way, nobody reading. copied: what an import left in PostgreSQL, each table by one binary COPY into an empty one with the same keys, synced. The rest: on one core, one after the other");
         Ok(report)
     }
 
@@ -62,11 +69,43 @@ impl Limit {
         Ok(())
     }
 
-    async fn broker(&self, report: &mut Report, payloads: Vec<Vec<u8>>) -> Result<(), Error> {
-        // The streams are made by a processor; what it takes from them is not what is measured, so it is stopped.
-        let installation = Installation::start(&self.started, 1, 0).await?;
-        installation.send(crate::process::Role::Processor, 1, crate::signal::Signal::Stop)?;
-        let bus = &installation.bus;
+    /// One after the other, in one installation that does nothing else meanwhile.
+    async fn servers(&self, report: &mut Report, payloads: Vec<Vec<u8>>) -> Result<(), Error> {
+        let installation = Installation::start(&self.started, 1, 1).await?;
+        import(&installation, &self.catalog, FLIGHTS, IMPORT_LIMIT).await?;
+        self.database(report, &installation).await?;
+        // What a processor takes from the streams is not what is measured, so it is stopped.
+        installation.send(Role::Processor, 1, Signal::Stop)?;
+        self.broker(report, &installation.bus, payloads).await?;
+        installation.send(Role::Processor, 1, Signal::Continue)?;
+        installation.stop().await
+    }
+
+    /// The rows that an import has left, copied.
+    async fn database(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {
+        let directory = crate::installation::data_directory(false)?;
+        let copied = match installation.database() {
+            Some(database) => database.copies(directory.path()).await,
+            None => None,
+        };
+        let Some(copied) = copied else {
+            report.note("COPY is not measured: there is no psql on this machine");
+            return Ok(());
+        };
+        let took: f64 = copied.iter().map(|copied| copied.took.as_secs_f64()).sum();
+        let rows: f64 = copied.iter().map(|copied| copied.rows).sum();
+        let entities = self.catalog.entities.max(1) as f64;
+        report.figure("copied_per_second", entities / took, "1/s");
+        report.figure("copied_rows_per_entity", rows / entities, "");
+        let row = |copied: &Copied| {
+            let milliseconds = 1000.0 * copied.took.as_secs_f64();
+            vec![copied.table.clone(), format!("{:.0}", copied.rows), format!("{milliseconds:.0}")]
+        };
+        report.table(&["copied", "rows", "ms"], copied.iter().map(row).collect());
+        Ok(())
+    }
+
+    async fn broker(&self, report: &mut Report, bus: &Bus, payloads: Vec<Vec<u8>>) -> Result<(), Error> {
         let event = |payload| Event { provider: PROVIDER, operation: "import", payload, location_key: None };
         let records: Vec<bus::Record> = payloads.into_iter().map(|payload| event(payload).record(bus)).collect();
         let started = Instant::now();
@@ -74,7 +113,6 @@ impl Limit {
         let sent: Vec<Vec<u64>> = sent.buffer_unordered(FLIGHTS).try_collect().await?;
         let count: usize = sent.iter().map(Vec::len).sum();
         report.figure("published_per_second", count as f64 / started.elapsed().as_secs_f64(), "1/s");
-        installation.send(crate::process::Role::Processor, 1, crate::signal::Signal::Continue)?;
-        installation.stop().await
+        Ok(())
     }
 }

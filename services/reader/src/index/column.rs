@@ -11,7 +11,7 @@ use super::{
 
 /// A document without a value.
 const NONE: u32 = u32::MAX;
-/// With this bit: the number of a list of codes. Without: one code.
+/// With this bit: the number of a combination of codes. Without: one code.
 const MANY: u32 = 1 << 31;
 
 /// The values of one key in one segment, as their sources wrote them.
@@ -19,7 +19,9 @@ const MANY: u32 = 1 << 31;
 pub struct Column {
     /// By document.
     slots: Vec<u32>,
-    many: Slab<Box<[u32]>>,
+    /// Several values of one document; once, however many documents have the same.
+    many: Slab<Combination>,
+    combinations: HashTable<u32>,
     codes: Slab<Code>,
     table: HashTable<u32>,
     texts: Texts,
@@ -31,6 +33,12 @@ struct Code {
     hash: u32,
     docs: u32,
     identity: [u32; 2],
+}
+
+#[derive(Clone, Debug, Default)]
+struct Combination {
+    codes: Box<[u32]>,
+    docs: u32,
 }
 
 /// A value, and how many documents have it.
@@ -58,7 +66,7 @@ impl Column {
         let slot = match codes[..] {
             [] => return,
             [one] => one,
-            _ => self.many.insert(codes.into()) | MANY,
+            _ => self.combination(codes) | MANY,
         };
         let place = usize::from(doc);
         if self.slots.len() <= place {
@@ -73,7 +81,7 @@ impl Column {
         match std::mem::replace(slot, NONE) {
             NONE => {}
             slot if slot & MANY != 0 => {
-                for code in self.many.remove(slot & !MANY) {
+                for code in self.leave(slot & !MANY) {
                     self.release(code);
                 }
             }
@@ -92,15 +100,51 @@ impl Column {
         let Some(docs) = docs else {
             return self.codes.iter().for_each(|(_, code)| tell(code, code.docs));
         };
-        let mut counts = vec![0_u32; self.codes.places()];
-        docs.for_each(|doc| match self.slots.get(usize::from(doc)) {
-            None | Some(&NONE) => {}
-            Some(slot) if slot & MANY != 0 => {
-                self.many[slot & !MANY].iter().for_each(|code| counts[*code as usize] += 1);
-            }
-            Some(code) => counts[*code as usize] += 1,
+        // One count a document: behind those of the codes stand those of the combinations, and one of nothing.
+        let (codes, nothing) = (self.codes.places(), self.codes.places() + self.many.places());
+        let mut counts = vec![0_u32; nothing + 1];
+        docs.for_each(|doc| {
+            let place = match self.slots.get(usize::from(doc)) {
+                None | Some(&NONE) => nothing,
+                Some(slot) if slot & MANY != 0 => codes + (slot & !MANY) as usize,
+                Some(code) => *code as usize,
+            };
+            counts[place] += 1;
         });
-        self.codes.iter().zip(counts).for_each(|((_, code), count)| tell(code, count));
+        let (counts, of_combinations) = counts.split_at_mut(codes);
+        for ((_, combination), count) in self.many.iter().zip(of_combinations) {
+            combination.codes.iter().for_each(|code| counts[*code as usize] += *count);
+        }
+        self.codes.iter().zip(counts).for_each(|((_, code), count)| tell(code, *count));
+    }
+
+    /// One document more has several values; gives the number of their combination.
+    fn combination(&mut self, codes: Vec<u32>) -> u32 {
+        let hash = hash_of_codes(&codes);
+        let known = |id: &u32| *self.many[*id].codes == *codes;
+        let id = match self.combinations.find(hash, known) {
+            Some(id) => *id,
+            None => {
+                let id = self.many.insert(Combination { codes: codes.into(), docs: 0 });
+                self.combinations.insert_unique(hash, id, |id| hash_of_codes(&self.many[*id].codes));
+                id
+            }
+        };
+        self.many[id].docs += 1;
+        id
+    }
+
+    /// One document less has these values; gives their codes.
+    fn leave(&mut self, id: u32) -> Box<[u32]> {
+        self.many[id].docs -= 1;
+        if self.many[id].docs > 0 {
+            return self.many[id].codes.clone();
+        }
+        let Combination { codes, .. } = self.many.remove(id);
+        if let Ok(entry) = self.combinations.find_entry(hash_of_codes(&codes), |other| *other == id) {
+            entry.remove();
+        }
+        codes
     }
 
     fn code(&mut self, value: &str) -> u32 {
@@ -131,4 +175,9 @@ impl Column {
             self.texts.remove(text);
         }
     }
+}
+
+fn hash_of_codes(codes: &[u32]) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    codes.iter().fold(ODD, |hash, code| (hash ^ u64::from(*code)).wrapping_mul(ODD).rotate_left(29))
 }

@@ -11,6 +11,9 @@ const LIST_AGAIN: u32 = 2048;
 /// The largest set that stands in the enum itself, which it makes no larger.
 const FEW: usize = 11;
 
+/// A list that is so many times shorter than another is looked up in it.
+const MUCH_SHORTER: usize = 16;
+
 /// A set of document numbers.
 #[derive(Clone, Debug)]
 pub enum DocSet {
@@ -62,7 +65,7 @@ impl DocSet {
         match self {
             DocSet::Few(len, docs) => docs[..usize::from(*len)].contains(&doc),
             DocSet::List(list) => list.binary_search(&doc).is_ok(),
-            DocSet::Bits(words, _) => words[usize::from(doc) / 64] >> (doc % 64) & 1 == 1,
+            DocSet::Bits(words, _) => has(words, doc),
         }
     }
 
@@ -101,9 +104,7 @@ impl DocSet {
                 true
             }
             DocSet::Bits(words, len) => {
-                let (word, bit) = (&mut words[usize::from(doc) / 64], 1 << (doc % 64));
-                let is_new = *word & bit == 0;
-                *word |= bit;
+                let is_new = set(words, doc);
                 *len += u32::from(is_new);
                 is_new
             }
@@ -179,23 +180,25 @@ impl DocSet {
 
     /// What both have.
     pub fn and(&self, other: &DocSet) -> DocSet {
-        let within = |small: &[u16], large: &DocSet| {
-            DocSet::of_sorted(small.iter().copied().filter(|doc| large.contains(*doc)).collect())
-        };
         match (self, other) {
             (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & two),
-            (DocSet::Bits(..), _) => within(other.list().unwrap_or_default(), self),
-            _ => within(self.list().unwrap_or_default(), other),
+            (DocSet::Bits(words, _), lists) | (lists, DocSet::Bits(words, _)) => {
+                keep(lists.list().unwrap_or_default(), |doc| has(words, doc))
+            }
+            _ => in_both(self.list().unwrap_or_default(), other.list().unwrap_or_default()),
         }
     }
 
     /// What this has and the other has not.
     pub fn and_not(&self, other: &DocSet) -> DocSet {
-        if let Some(list) = self.list() {
-            return DocSet::of_sorted(list.iter().copied().filter(|doc| !other.contains(*doc)).collect());
-        }
         match (self, other) {
             (DocSet::Bits(one, _), DocSet::Bits(two, _)) => zip(one, two, |one, two| one & !two),
+            (lists @ (DocSet::Few(..) | DocSet::List(_)), DocSet::Bits(words, _)) => {
+                keep(lists.list().unwrap_or_default(), |doc| !has(words, doc))
+            }
+            (lists @ (DocSet::Few(..) | DocSet::List(_)), _) => {
+                keep(lists.list().unwrap_or_default(), |doc| !other.contains(doc))
+            }
             _ => {
                 let mut rest = self.clone();
                 other.for_each(|doc| {
@@ -208,9 +211,14 @@ impl DocSet {
 
     /// Adds everything that the other has.
     pub fn add(&mut self, other: &DocSet) {
-        if let (DocSet::Bits(words, len), DocSet::Bits(others, _)) = (&mut *self, other) {
-            words.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other);
-            *len = count(words);
+        if let DocSet::Bits(words, len) = self {
+            match other {
+                DocSet::Bits(others, _) => {
+                    words.iter_mut().zip(others.iter()).for_each(|(word, other)| *word |= other);
+                    *len = count(words);
+                }
+                others => others.list().unwrap_or_default().iter().for_each(|doc| *len += u32::from(set(words, *doc))),
+            }
             return;
         }
         match (self.list(), other.list()) {
@@ -221,18 +229,15 @@ impl DocSet {
                 both.dedup();
                 *self = DocSet::of_sorted(both);
             }
-            (Some(list), _) => {
-                *self = bits_of(list);
+            (list, _) => {
+                *self = bits_of(list.unwrap_or_default());
                 self.add(other);
             }
-            (None, _) => other.for_each(|doc| {
-                self.insert(doc);
-            }),
         }
     }
 
     /// The set of these documents, which are sorted, each once.
-    fn of_sorted(list: Vec<u16>) -> DocSet {
+    pub fn of_sorted(list: Vec<u16>) -> DocSet {
         match list.len() {
             len @ 0..=FEW => {
                 let mut docs = [0; FEW];
@@ -271,6 +276,48 @@ fn zip(one: &[u64; WORDS], two: &[u64; WORDS], word: impl Fn(u64, u64) -> u64) -
     DocSet::Bits(words, len)
 }
 
+fn has(words: &[u64; WORDS], doc: u16) -> bool {
+    words[usize::from(doc) / 64] >> (doc % 64) & 1 == 1
+}
+
+/// Sets a document's bit; whether it was not set.
+fn set(words: &mut [u64; WORDS], doc: u16) -> bool {
+    let (word, bit) = (&mut words[usize::from(doc) / 64], 1 << (doc % 64));
+    let is_new = *word & bit == 0;
+    *word |= bit;
+    is_new
+}
+
+/// Those of a list that are to be kept. Nothing branches on each, since that would be guessed wrong as often as not.
+fn keep(list: &[u16], is_kept: impl Fn(u16) -> bool) -> DocSet {
+    let mut kept = vec![0; list.len()];
+    let mut len = 0;
+    for doc in list {
+        kept[len] = *doc;
+        len += usize::from(is_kept(*doc));
+    }
+    kept.truncate(len);
+    DocSet::of_sorted(kept)
+}
+
+/// What two lists have: side by side, or the long one searched for what is in a much shorter one.
+fn in_both(one: &[u16], other: &[u16]) -> DocSet {
+    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    if short.len() * MUCH_SHORTER < long.len() {
+        return keep(short, |doc| long.binary_search(&doc).is_ok());
+    }
+    let mut both = vec![0; short.len()];
+    let (mut len, mut at, mut against) = (0, 0, 0);
+    while let (Some(doc), Some(other)) = (short.get(at), long.get(against)) {
+        both[len] = *doc;
+        len += usize::from(doc == other);
+        at += usize::from(doc <= other);
+        against += usize::from(other <= doc);
+    }
+    both.truncate(len);
+    DocSet::of_sorted(both)
+}
+
 fn count(words: &[u64; WORDS]) -> u32 {
     words.iter().map(|word| word.count_ones()).sum()
 }
@@ -291,7 +338,7 @@ mod tests {
 
     use super::*;
 
-    fn set(docs: &BTreeSet<u16>) -> DocSet {
+    fn set_of(docs: &BTreeSet<u16>) -> DocSet {
         docs.iter().copied().collect()
     }
 
@@ -322,7 +369,7 @@ mod tests {
 
         #[test]
         fn is_a_set(one in docs(), two in docs(), from in any::<u16>()) {
-            let (left, right) = (set(&one), set(&two));
+            let (left, right) = (set_of(&one), set_of(&two));
             check(&left, &one);
             prop_assert!(left.iter_from(from).eq(one.range(from..).copied()));
             check(&left.and(&right), &one.intersection(&two).copied().collect());

@@ -57,16 +57,7 @@ impl Segment {
 
     fn satisfying(&self, predicate: &Predicate) -> Cow<'_, DocSet> {
         match predicate {
-            Predicate::All(all) => {
-                let mut sets: Vec<Cow<'_, DocSet>> = all.iter().map(|one| self.satisfying(one)).collect();
-                sets.sort_by_key(|set| set.len());
-                let mut sets = sets.into_iter();
-                let Some(first) = sets.next() else { return Cow::Borrowed(&self.alive) };
-                sets.fold(first, |docs, set| match docs.is_empty() {
-                    true => docs,
-                    false => Cow::Owned(docs.and(&set)),
-                })
-            }
+            Predicate::All(all) => self.satisfying_all(all),
             Predicate::Any(any) => self.union(any.iter().map(|one| self.satisfying(one))),
             Predicate::Not(inner) => Cow::Owned(self.alive.and_not(&self.satisfying(inner))),
             Predicate::Exists { key } => self.union(self.dictionary.docs_of_key(key).into_iter().map(set_of)),
@@ -74,24 +65,42 @@ impl Segment {
                 let docs = values.iter().flat_map(|value| self.dictionary.docs_of(key, value));
                 self.union(docs.map(set_of))
             }
-            Predicate::Prefix { key, prefix } => Cow::Owned(self.with_prefix(key, prefix)),
+            Predicate::Prefix { key, prefix } => Cow::Owned(self.with_prefix(key, prefix, &self.alive)),
         }
     }
 
+    /// Prefixes come last: they look at each document that is left.
+    fn satisfying_all(&self, all: &[Predicate]) -> Cow<'_, DocSet> {
+        let is_prefix = |one: &&Predicate| matches!(one, Predicate::Prefix { .. });
+        let (prefixes, rest): (Vec<&Predicate>, Vec<&Predicate>) = all.iter().partition(is_prefix);
+        let mut sets: Vec<Cow<'_, DocSet>> = rest.into_iter().map(|one| self.satisfying(one)).collect();
+        sets.sort_by_key(|set| set.len());
+        let mut sets = sets.into_iter();
+        let first = sets.next().unwrap_or(Cow::Borrowed(&self.alive));
+        let docs = sets.fold(first, |docs, set| match docs.is_empty() {
+            true => docs,
+            false => Cow::Owned(docs.and(&set)),
+        });
+        prefixes.into_iter().fold(docs, |docs, one| match one {
+            Predicate::Prefix { key, prefix } => Cow::Owned(self.with_prefix(key, prefix, &docs)),
+            _ => docs,
+        })
+    }
+
     /// By the places of each document's smallest and largest value; only where they are on both sides are the values looked at.
-    fn with_prefix(&self, key: &str, prefix: &str) -> DocSet {
+    fn with_prefix(&self, key: &str, prefix: &str, among: &DocSet) -> DocSet {
         let order = self.order(key);
         let range = order.with_prefix(prefix);
         let within = |place: u32| range.contains(&(place as usize));
-        let mut docs = DocSet::empty_bits();
-        self.alive.for_each(|doc| {
+        let mut docs = Vec::new();
+        among.for_each(|doc| {
             let (Some(low), Some(high)) = (order.place(doc, false), order.place(doc, true)) else { return };
             let is_around = (low as usize) < range.start && range.end <= high as usize;
             if within(low) || within(high) || is_around && self.has_prefix(doc, key, prefix) {
-                docs.insert(doc);
+                docs.push(doc);
             }
         });
-        docs.shrunk()
+        DocSet::of_sorted(docs)
     }
 
     fn has_prefix(&self, doc: u16, key: &str, prefix: &str) -> bool {

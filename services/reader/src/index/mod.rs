@@ -9,6 +9,7 @@ mod dictionary;
 mod doc_set;
 mod evaluate;
 mod facets;
+mod grams;
 mod hash;
 mod order;
 mod page;

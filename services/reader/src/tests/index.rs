@@ -31,8 +31,25 @@ const KEYS: [&str; 13] = [
     "metadata.namespace",
     "nothing",
 ];
-const VALUES: [&str; 14] =
-    ["", "x", "X", "xy", "yx z", "true", "TRUE", "1", "Ä-x", "%", "a_x", "component", "group:default/x", "default"];
+const VALUES: [&str; 17] = [
+    "",
+    "x",
+    "X",
+    "xy",
+    "yx z",
+    "true",
+    "TRUE",
+    "1",
+    "Ä-x",
+    "%",
+    "a_x",
+    "component",
+    "group:default/x",
+    "default",
+    "4711",
+    "x-4712",
+    "v4711",
+];
 
 /// What happens to one of a few entities: it is there with this spec and these relations, or gone.
 #[derive(Clone, Debug)]
@@ -99,7 +116,9 @@ fn predicate() -> impl Strategy<Value = Predicate> {
 
 fn text() -> impl Strategy<Value = Option<TextQuery>> {
     let fields = prop::collection::vec(prop::sample::select(&KEYS).prop_map(str::to_owned), 0..3);
-    let term = prop::sample::select(&["x", "Ä", "y", "x z", "-", "%", "_x", "default/", "tru", "e1", "nowhere"]);
+    let term = prop::sample::select(&[
+        "x", "Ä", "y", "x z", "-", "%", "_x", "default/", "tru", "e1", "47", "471", "x-47", "v47", "nowhere",
+    ]);
     prop::option::weighted(
         0.4,
         (term, fields).prop_map(|(term, fields)| TextQuery::new(term, &fields).expect("a search")),
