@@ -101,7 +101,7 @@ pub(crate) fn stream_entities(
     })))
 }
 
-/// The matching entities that come first in the order, behind `after`, at most `limit`; and how many match in all.
+/// The matching entities that come first in the order, behind `after`, at most `limit`, which is not 0; and how many match in all.
 async fn page(
     memory: &Memory,
     query: &Query,
@@ -110,15 +110,17 @@ async fn page(
     limit: usize,
 ) -> (usize, Vec<Placed>) {
     let mut pace = Pace::new();
-    let (mut matches, mut found) = (0, Vec::new());
+    let (mut matches, mut found) = (0, Vec::<Placed>::new());
     for segment in memory.segments() {
-        let (matching, placed) = read(&segment).page(query, order, after, limit);
+        // What is found is sorted: nothing behind its end is needed, once it is enough.
+        let before = found.get(limit - 1).map(|last| &last.cursor);
+        let (matching, placed) = read(&segment).page(query, order, (after, before), limit);
         matches += matching;
         found.extend(placed);
+        found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
+        found.truncate(limit);
         pace.breathe().await;
     }
-    found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
-    found.truncate(limit);
     (matches, found)
 }
 

@@ -1,5 +1,7 @@
 //! A set of documents of one segment: a sorted list while it is small, a bitmap once it is not (one container of a roaring bitmap).
 
+use std::borrow::Cow;
+
 /// Documents of a segment are numbered below this.
 pub const SEGMENT_DOCS: usize = 1 << 16;
 const WORDS: usize = SEGMENT_DOCS / 64;
@@ -43,6 +45,14 @@ impl DocSet {
         match self.len() <= LIST_AGAIN as usize && matches!(self, DocSet::Bits(..)) {
             true => DocSet::of_sorted(self.iter().collect()),
             false => self,
+        }
+    }
+
+    /// The same set as a bitmap, to be asked often for single documents.
+    pub fn to_bits(&self) -> Cow<'_, DocSet> {
+        match self.list() {
+            Some(list) => Cow::Owned(bits_of(list)),
+            None => Cow::Borrowed(self),
         }
     }
 

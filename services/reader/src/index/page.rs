@@ -1,7 +1,8 @@
 //! A segment's share of a page: the documents that come first in an order, behind a cursor.
 //!
 //! Each document that matches gets one number, packed of the places of its values in each field's order and of its ref, and the smallest are kept: some
-//! nanoseconds a document, whatever the filter. So a page costs at most a pass over what matches, and there is no order that is slow.
+//! nanoseconds a document, whatever the filter, and less where its first fields say that it comes too late. So a page costs at most a pass over what matches, and
+//! there is no order that is slow.
 
 use std::{cmp::Ordering, sync::Arc};
 
@@ -12,8 +13,8 @@ use crate::stored::Stored;
 pub const ORDER_FIELDS: usize = 5;
 /// Bits of one field in a document's number.
 const FIELD_BITS: usize = 21;
-/// Where at least one of so many documents matches, a page by refs goes from ref to ref.
-const COMMON: usize = 16;
+/// Documents that are passed in the order of their refs in the time of one that is looked up in it.
+const STEPS: usize = 8;
 /// What stands behind every value.
 const MISSING: u128 = (1 << FIELD_BITS) - 1;
 /// The largest place that is told from another; a key of one segment with more values than this sorts the rest by ref.
@@ -61,20 +62,38 @@ pub struct Placed {
 }
 
 impl Segment {
-    /// How many documents match, and of those behind `after` the first in the order, at most `limit`, sorted.
-    pub fn page(&self, query: &Query, order: &[OrderBy], after: Option<&Cursor>, limit: usize) -> (usize, Vec<Placed>) {
+    /// How many documents match, and of those in between, behind `after` and before `before`, the first in the order, at most `limit`, sorted.
+    pub fn page(
+        &self,
+        query: &Query,
+        order: &[OrderBy],
+        (after, before): (Option<&Cursor>, Option<&Cursor>),
+        limit: usize,
+    ) -> (usize, Vec<Placed>) {
         let docs = self.matching(query);
-        if order.is_empty() && docs.len() >= self.alive.len() / COMMON {
-            return (docs.len(), self.first_by_ref(&docs, after, limit));
+        if order.is_empty()
+            && let Some(first) = self.first_by_ref(&docs, (after, before), limit)
+        {
+            return (docs.len(), first);
         }
         let fields: Vec<Field> = order.iter().take(ORDER_FIELDS).map(|by| self.field(by)).collect();
         let refs = self.ref_order();
-        let floor = after.map(|after| self.floor(&fields, after));
-        let number = |doc: u16| {
-            let number = fields.iter().fold(0, |number, field| (number << FIELD_BITS) | field.number(doc));
-            (number << FIELD_BITS) | (u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1)
+        let floor = after.map(|after| self.number_of(&fields, after));
+        let ceiling = before.map_or(u128::MAX, |before| self.number_of(&fields, before));
+        let number = |doc: u16, ceiling: u128| {
+            let mut left = fields.len() * FIELD_BITS;
+            let mut number = 0;
+            // What comes too late by its first fields is not looked at any further.
+            for field in &fields {
+                number = number << FIELD_BITS | field.number(doc);
+                if number > ceiling >> left {
+                    return None;
+                }
+                left -= FIELD_BITS;
+            }
+            Some(number << FIELD_BITS | u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1)
         };
-        let first = smallest(&docs, floor, limit, number);
+        let first = smallest(&docs, (floor, ceiling), limit, number);
         let place = |(_, doc): (u128, u16)| {
             let stored = self.stored(doc)?.clone();
             let values = fields.iter().map(|field| field.value(doc).map(str::to_owned)).collect();
@@ -83,21 +102,28 @@ impl Segment {
         (docs.len(), first.into_iter().filter_map(place).collect())
     }
 
-    /// The first by their refs behind a cursor: where many match, it is not far from one to the next.
-    fn first_by_ref(&self, docs: &DocSet, after: Option<&Cursor>, limit: usize) -> Vec<Placed> {
+    /// The first by their refs, from ref to ref: where many match, it is not far from one to the next. None: it is further than it is to look at each that matches.
+    fn first_by_ref(
+        &self,
+        docs: &DocSet,
+        (after, before): (Option<&Cursor>, Option<&Cursor>),
+        limit: usize,
+    ) -> Option<Vec<Placed>> {
         let order = self.ref_order();
-        let from = match after.map(|after| self.find_ref(&after.entity_ref)) {
-            None => 0,
-            Some(Ok(place)) => place + 1,
-            Some(Err(place)) => place,
-        };
-        let matching = order.values()[from..].iter().map(|doc| *doc as u16).filter(|doc| docs.contains(*doc));
+        let place = |cursor: &Cursor| self.find_ref(&cursor.entity_ref);
+        let from = after.map_or(0, |after| place(after).map_or_else(|place| place, |place| place + 1));
+        let to = before.map_or(order.values().len(), |before| place(before).unwrap_or_else(|place| place));
+        let between = order.values().get(from..to).unwrap_or_default();
+        let docs = docs.to_bits();
+        let looked_at = &between[..between.len().min(docs.len() * STEPS)];
+        let matching = looked_at.iter().map(|doc| *doc as u16).filter(|doc| docs.contains(*doc));
         let placed = matching.take(limit).filter_map(|doc| {
             let stored = self.stored(doc)?.clone();
             let cursor = Cursor { values: Vec::new(), entity_ref: stored.entity_ref().to_owned() };
             Some(Placed { cursor, stored })
         });
-        placed.collect()
+        let placed: Vec<Placed> = placed.collect();
+        (placed.len() == limit || looked_at.len() == between.len()).then_some(placed)
     }
 
     fn field(&self, by: &OrderBy) -> Field {
@@ -105,16 +131,16 @@ impl Segment {
     }
 
     /// The number of a cursor among the documents' numbers: theirs are odd, so where it is between two there is room.
-    fn floor(&self, fields: &[Field], after: &Cursor) -> u128 {
-        let values = fields.iter().zip(&after.values);
+    fn number_of(&self, fields: &[Field], cursor: &Cursor) -> u128 {
+        let values = fields.iter().zip(&cursor.values);
         let number = values.fold(0, |number, (field, value)| {
             let of_value = match value {
                 None => MISSING,
-                Some(value) => field.floor(value),
+                Some(value) => field.number_of(value),
             };
             (number << FIELD_BITS) | of_value
         });
-        let of_ref = match self.find_ref(&after.entity_ref) {
+        let of_ref = match self.find_ref(&cursor.entity_ref) {
             Ok(place) => place as u128 * 2 + 1,
             Err(place) => place as u128 * 2,
         };
@@ -136,7 +162,7 @@ impl Field {
         }
     }
 
-    fn floor(&self, value: &str) -> u128 {
+    fn number_of(&self, value: &str) -> u128 {
         let number = match self.order.find(value) {
             Ok(place) => (place as u128).min(LAST_PLACE) * 2 + 1,
             Err(place) => (place as u128).min(LAST_PLACE) * 2,
@@ -153,16 +179,21 @@ impl Field {
     }
 }
 
-/// The documents with the smallest numbers above a floor, at most `limit`, in their order.
-fn smallest(docs: &DocSet, floor: Option<u128>, limit: usize, number: impl Fn(u16) -> u128) -> Vec<(u128, u16)> {
+/// The documents with the smallest numbers between a floor and a ceiling, at most `limit`, in their order. `number` may give none for one above the ceiling
+/// that it is told.
+fn smallest(
+    docs: &DocSet,
+    (floor, mut ceiling): (Option<u128>, u128),
+    limit: usize,
+    number: impl Fn(u16, u128) -> Option<u128>,
+) -> Vec<(u128, u16)> {
     let room = limit * 2 + 64;
     let mut kept: Vec<(u128, u16)> = Vec::new();
-    let mut ceiling = u128::MAX;
     if limit == 0 {
         return kept;
     }
     docs.for_each(|doc| {
-        let number = number(doc);
+        let Some(number) = number(doc, ceiling) else { return };
         if number > ceiling || floor.is_some_and(|floor| number <= floor) {
             return;
         }

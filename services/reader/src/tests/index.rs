@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::entity;
 use crate::{
-    index::{Cursor, Dictionary, Facet, OrderBy, Query, TextQuery},
+    index::{Cursor, Dictionary, Facet, OrderBy, Placed, Query, TextQuery},
     memory::{Memory, Place, read},
     snapshot,
 };
@@ -190,14 +190,15 @@ fn naive_facet(ask: &Ask, rows: &Rows) -> Vec<(Box<str>, u64)> {
 fn walk(memory: &Memory, ask: &Ask) -> (Vec<String>, usize) {
     let (mut listed, mut after, mut matches) = (Vec::new(), None, None);
     loop {
-        let (mut total, mut page) = (0, Vec::new());
+        let (mut total, mut page) = (0, Vec::<Placed>::new());
         for segment in memory.segments() {
-            let (of_segment, placed) = read(&segment).page(&ask.query, &ask.order, after.as_ref(), ask.size);
+            let before = page.get(ask.size - 1).map(|last| &last.cursor);
+            let (of_segment, placed) = read(&segment).page(&ask.query, &ask.order, (after.as_ref(), before), ask.size);
             total += of_segment;
             page.extend(placed);
+            page.sort_by(|one, other| one.cursor.compare(&other.cursor, &ask.order));
+            page.truncate(ask.size);
         }
-        page.sort_by(|one, other| one.cursor.compare(&other.cursor, &ask.order));
-        page.truncate(ask.size);
         assert_eq!(*matches.get_or_insert(total), total);
         listed.extend(page.iter().map(|placed| placed.cursor.entity_ref.clone()));
         match page.pop() {
@@ -336,7 +337,7 @@ fn a_walk_sees_what_stands_still_once() {
     loop {
         let mut page = Vec::new();
         for segment in memory.segments() {
-            page.extend(read(&segment).page(&Query::default(), &order, after.as_ref(), 3).1);
+            page.extend(read(&segment).page(&Query::default(), &order, (after.as_ref(), None), 3).1);
         }
         page.sort_by(|one, other| one.cursor.compare(&other.cursor, &order));
         page.truncate(3);
