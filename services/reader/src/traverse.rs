@@ -148,26 +148,32 @@ impl<'a> Walk<'a> {
     fn follow(&mut self, place: usize) -> Result<(), Error> {
         let Some(stored) = self.held[place].clone() else { return Ok(()) };
         let depth = self.nodes[place].depth as usize + 1;
-        // Most relations of a popular entity are not asked for: nothing is copied of those.
-        let mut asked = Vec::new();
-        let is_asked = |of_type: &str| self.is_asked(of_type);
-        stored.for_each_relation(is_asked, |of_type, target| asked.push((of_type.to_owned(), target.to_owned())));
-        for (of_type, target) in asked {
-            if !self.look() {
-                return Ok(());
+        let types = std::mem::take(&mut self.types);
+        let mut followed = Ok(());
+        let is_asked = |of_type: &str| is_asked(&types, of_type);
+        stored.for_each_relation(is_asked, |of_type, target| {
+            if followed.is_ok() && self.look() {
+                followed = self.follow_one(place, of_type, target, depth);
             }
-            let other = match self.place(&target) {
-                Some(other) => Some(other),
-                None => {
-                    let stored = self.state.memory().by_ref(&target);
-                    self.reach(&target, depth, stored)?
-                }
-            };
-            if let Some(other) = other {
-                self.connect(place, of_type, other)?;
+        });
+        self.types = types;
+        followed
+    }
+
+    fn follow_one(&mut self, place: usize, of_type: &str, target: &str, depth: usize) -> Result<(), Error> {
+        let other = match self.place(target) {
+            Some(other) => Some(other),
+            // Nobody needs to look up what there is no room for.
+            None if self.is_full() => None,
+            None => {
+                let stored = self.state.memory().by_ref(target);
+                self.reach(target, depth, stored)?
             }
+        };
+        match other {
+            Some(other) => self.connect(place, of_type, other),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// To what names a node.
@@ -180,8 +186,15 @@ impl<'a> Walk<'a> {
         while self.budget > 0 {
             let (sources, next) = self.state.memory().matching_after(&query, &after, SLICE);
             for source in sources {
+                // Nobody needs to unpack what there is no room for.
+                if self.place(source.entity_ref()).is_none() && self.is_full() {
+                    if !self.look() {
+                        return Ok(());
+                    }
+                    continue;
+                }
                 let mut types = Vec::new();
-                let is_asked = |of_type: &str| self.is_asked(of_type);
+                let is_asked = |of_type: &str| is_asked(&self.types, of_type);
                 source.for_each_relation(is_asked, |of_type, to| {
                     if to == target {
                         types.push(of_type.to_owned());
@@ -196,7 +209,7 @@ impl<'a> Walk<'a> {
                         None => self.reach(source.entity_ref(), depth, Some(source.clone()))?,
                     };
                     if let Some(other) = other {
-                        self.connect(other, of_type, place)?;
+                        self.connect(other, &of_type, place)?;
                     }
                 }
             }
@@ -208,10 +221,6 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn is_asked(&self, of_type: &str) -> bool {
-        self.types.is_empty() || self.types.iter().any(|asked| asked.eq_ignore_ascii_case(of_type))
-    }
-
     /// One relation is looked at; false: no more may be.
     fn look(&mut self) -> bool {
         self.truncated |= self.budget == 0;
@@ -220,10 +229,16 @@ impl<'a> Walk<'a> {
         may
     }
 
+    /// Whether there are as many nodes as were asked for, when one more is at hand.
+    fn is_full(&mut self) -> bool {
+        let is_full = self.nodes.len() == self.limit;
+        self.truncated |= is_full;
+        is_full
+    }
+
     /// Adds a node; none: there are as many as were asked for.
     fn reach(&mut self, entity_ref: &str, depth: usize, stored: Option<Arc<Stored>>) -> Result<Option<usize>, Error> {
-        if self.nodes.len() == self.limit {
-            self.truncated = true;
+        if self.is_full() {
             return Ok(None);
         }
         let entity = stored.as_ref().filter(|_| self.include_entities);
@@ -245,13 +260,13 @@ impl<'a> Walk<'a> {
         self.places.find(self.hasher.hash_one(entity_ref), is_it).copied()
     }
 
-    fn connect(&mut self, source: usize, of_type: String, target: usize) -> Result<(), Error> {
-        if self.incoming && self.outgoing && !self.known.insert((source, of_type.clone(), target)) {
+    fn connect(&mut self, source: usize, of_type: &str, target: usize) -> Result<(), Error> {
+        if self.incoming && self.outgoing && !self.known.insert((source, of_type.to_owned(), target)) {
             return Ok(());
         }
         let (source_ref, target_ref) = (self.nodes[source].r#ref.clone(), self.nodes[target].r#ref.clone());
         self.spend(source_ref.len() + of_type.len() + target_ref.len())?;
-        self.edges.push(Edge { source_ref, r#type: of_type, target_ref });
+        self.edges.push(Edge { source_ref, r#type: of_type.to_owned(), target_ref });
         Ok(())
     }
 
@@ -262,4 +277,9 @@ impl<'a> Walk<'a> {
             false => Ok(()),
         }
     }
+}
+
+/// Whether a type is among the lower-cased ones; of none, each is.
+fn is_asked(types: &[String], of_type: &str) -> bool {
+    types.is_empty() || types.iter().any(|asked| asked.eq_ignore_ascii_case(of_type))
 }
