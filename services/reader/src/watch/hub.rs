@@ -1,6 +1,7 @@
 //! Where changes come in and watchers look: the log under its lock, and who is to be woken.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -13,8 +14,9 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{Log, token::ResumeToken};
 
-/// How long a token is used for the same place.
+/// How long a token is used for the same place, and for how many places: watchers that are woken together are told the same changes, one after the other.
 const TOKEN_SECONDS: u64 = 10;
+const TOKENS: usize = 32;
 
 /// What it costs to wake one watcher, whatever it is told, with some room for everything else: no more of them are woken in a second than that allows.
 const WAKE_COST: Duration = Duration::from_micros(8);
@@ -69,8 +71,8 @@ pub(crate) struct Hub {
     news: watch::Sender<News>,
     limits: Limits,
     woken: Mutex<Woken>,
-    /// The token that was made last: watchers that are told the same change mostly need the same.
-    token: Mutex<Option<(ResumeToken, String)>>,
+    /// The tokens that were made last, newest first: watchers that are told the same change mostly need the same.
+    tokens: Mutex<VecDeque<(ResumeToken, String)>>,
     watchers: AtomicUsize,
     told: AtomicU64,
     cut_off: AtomicU64,
@@ -90,7 +92,7 @@ impl Hub {
             news: watch::Sender::default(),
             woken: Mutex::default(),
             limits,
-            token: Mutex::default(),
+            tokens: Mutex::default(),
             watchers: AtomicUsize::new(0),
             told: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
@@ -158,20 +160,19 @@ impl Hub {
 
     /// A token as text; its time may be some seconds off.
     pub fn token(&self, wanted: ResumeToken) -> String {
-        let mut last = self.token.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |known: &ResumeToken| {
             known.mark == wanted.mark
                 && known.fingerprint == wanted.fingerprint
                 && known.at.abs_diff(wanted.at) < TOKEN_SECONDS
         };
-        match &*last {
-            Some((known, text)) if is_same(known) => text.clone(),
-            _ => {
-                let text = wanted.encode();
-                *last = Some((wanted, text.clone()));
-                text
-            }
+        if let Some((_, text)) = tokens.iter().find(|(known, _)| is_same(known)) {
+            return text.clone();
         }
+        let text = wanted.encode();
+        tokens.truncate(TOKENS - 1);
+        tokens.push_front((wanted, text.clone()));
+        text
     }
 
     /// One more watcher; refused if there are too many.

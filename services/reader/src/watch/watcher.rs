@@ -43,7 +43,8 @@ pub async fn watch_entities(
         }
         (text, false) => Begin::At(ResumeToken::decode(text, selection.fingerprint(), SystemTime::now())?.mark),
     };
-    let watcher = Watcher::begin(state, selection, begin).await?;
+    // In a box, since it changes hands with each event.
+    let watcher = Box::new(Watcher::begin(state, selection, begin).await?);
     Ok(futures::stream::unfold(Some(watcher), |watcher| async {
         let mut watcher = watcher?;
         match watcher.next().await {
