@@ -1,7 +1,7 @@
 //! What PostgreSQL counts of an installation that was started here; asked with `psql`, where this machine has it.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::process::Command;
 
 /// What was done in the database since it was made. A process's own commits are in it a second later at the latest while it works.
@@ -38,9 +38,9 @@ impl Database<'_> {
         self.ask("vacuum").await.is_some()
     }
 
-    /// Copies every table that has rows, one after the other, by binary COPY out of a file into an empty table with the same keys and
-    /// checks; none: there is no `psql`, or it refused.
-    pub async fn copies(self, directory: &Path) -> Option<Vec<Copied>> {
+    /// Copies every table that has so many rows, one after the other, by binary COPY out of a file into an empty table with the same keys
+    /// and checks; none: there is no `psql`, or it refused.
+    pub async fn copies(self, directory: &Path, least_rows: f64) -> Option<Vec<Copied>> {
         let tables = "select format('%I.%I', schemaname, tablename) from pg_tables \
                       where schemaname not in ('pg_catalog', 'information_schema') order by 1";
         let file = directory.join("rows.copy");
@@ -48,24 +48,39 @@ impl Database<'_> {
         let mut copied = Vec::new();
         for table in self.ask(tables).await?.lines() {
             let rows = self.ask(&format!("select count(*) from {table}")).await?.parse().ok()?;
-            if rows == 0.0 {
+            if rows < least_rows {
                 continue;
             }
             self.ask(&format!("create table public.limit_copy (like {table} including all)")).await?;
             self.ask(&format!("\\copy {table} to '{file}' binary")).await?;
-            let started = Instant::now();
-            self.ask(&format!("\\copy public.limit_copy from '{file}' binary")).await?;
-            copied.push(Copied { table: table.to_owned(), rows, took: started.elapsed() });
+            let took = self.timed(&format!("\\copy public.limit_copy from '{file}' binary")).await?;
+            copied.push(Copied { table: table.to_owned(), rows, took });
             self.ask("drop table public.limit_copy").await?;
         }
         Some(copied)
     }
 
+    /// How long a command takes, without the start of `psql`.
+    async fn timed(self, command: &str) -> Option<Duration> {
+        let said = self.ask_all(&["\\timing on", command]).await?;
+        let milliseconds: f64 =
+            said.lines().find_map(|line| line.strip_prefix("Time: ")?.split(' ').next()?.parse().ok())?;
+        Some(Duration::from_secs_f64(milliseconds / 1000.0))
+    }
+
     /// What a statement gives, as text.
     async fn ask(self, statement: &str) -> Option<String> {
+        self.ask_all(&[statement]).await
+    }
+
+    /// What several give together.
+    async fn ask_all(self, statements: &[&str]) -> Option<String> {
         let mut psql = Command::new("psql");
-        psql.args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align", "--command", statement, self.0]);
-        let output = psql.kill_on_drop(true).output().await.ok()?;
+        psql.env("LC_ALL", "C").args(["--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]);
+        for statement in statements {
+            psql.args(["--command", statement]);
+        }
+        let output = psql.arg(self.0).kill_on_drop(true).output().await.ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 }

@@ -85,7 +85,8 @@ impl Limit {
     async fn database(&self, report: &mut Report, installation: &Installation) -> Result<(), Error> {
         let directory = crate::installation::data_directory(false)?;
         let copied = match installation.database() {
-            Some(database) => database.copies(directory.path()).await,
+            // The other tables hold a row or two.
+            Some(database) => database.copies(directory.path(), self.catalog.entities as f64 / 2.0).await,
             None => None,
         };
         let Some(copied) = copied else {

@@ -94,9 +94,14 @@ impl Segment {
         let within = |place: u32| range.contains(&(place as usize));
         let mut docs = Vec::new();
         among.for_each(|doc| {
-            let (Some(low), Some(high)) = (order.place(doc, false), order.place(doc, true)) else { return };
-            let is_around = (low as usize) < range.start && range.end <= high as usize;
-            if within(low) || within(high) || is_around && self.has_prefix(doc, key, prefix) {
+            let Some(low) = order.place(doc, false) else { return };
+            // The largest is looked up only where the smallest does not say it.
+            let others = || {
+                let high = order.place(doc, true).unwrap_or(low);
+                let is_around = (low as usize) < range.start && range.end <= high as usize;
+                within(high) || is_around && self.has_prefix(doc, key, prefix)
+            };
+            if within(low) || others() {
                 docs.push(doc);
             }
         });
