@@ -57,7 +57,7 @@ impl Grams {
 
 fn classes(text: &[u8]) -> impl Iterator<Item = usize> {
     text.windows(GRAM).map(|gram| {
-        let number = gram.iter().fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+        let number = gram.iter().fold(0_u32, |number, byte| (number << 8) | u32::from(*byte));
         (number.wrapping_mul(0x9E37_79B1) >> (32 - CLASS_BITS)) as usize
     })
 }

@@ -85,13 +85,13 @@ impl Segment {
             let mut number = 0;
             // What comes too late by its first fields is not looked at any further.
             for field in &fields {
-                number = number << FIELD_BITS | field.number(doc);
+                number = (number << FIELD_BITS) | field.number(doc);
                 if number > ceiling >> left {
                     return None;
                 }
                 left -= FIELD_BITS;
             }
-            Some(number << FIELD_BITS | u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1)
+            Some((number << FIELD_BITS) | (u128::from(refs.place(doc, false).unwrap_or_default()) * 2 + 1))
         };
         let first = smallest(&docs, (floor, ceiling), limit, number);
         let place = |(_, doc): (u128, u16)| {
