@@ -29,6 +29,13 @@ impl Site {
         Installation::open(&self.given, &self.started, self.processors.into(), self.stitchers.into()).await
     }
 
+    /// The same, but what is started here has one setting more, unless `--set` has it.
+    pub fn with_setting(&self, name: &str, value: &str) -> Site {
+        let mut site = self.clone();
+        site.started.settings.insert(0, (name.to_owned(), value.to_owned()));
+        site
+    }
+
     /// How long to wait until all is readable.
     pub fn limit(&self) -> Duration {
         Duration::from_secs(self.limit)
