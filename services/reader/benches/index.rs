@@ -21,7 +21,7 @@ use catalog::{
 };
 use reader::{
     Memory, Place, Prepared,
-    index::{Facet, OrderBy, Placed, Query, TextQuery},
+    index::{Facet, OrderBy, Query, TextQuery},
 };
 use serde_json::json;
 
@@ -124,14 +124,9 @@ fn time(what: &str, mut work: impl FnMut(usize) -> usize) {
 }
 
 fn page(memory: &Memory, query: &Query, order: &[OrderBy], size: usize) -> usize {
-    let (mut matches, mut found) = (0, Vec::<Placed>::new());
+    let (mut matches, mut found) = (0, Vec::new());
     for segment in memory.segments() {
-        let before = found.get(size - 1).map(|last| &last.cursor);
-        let (of_segment, placed) = segment.read().unwrap().page(query, order, (None, before), size);
-        matches += of_segment;
-        found.extend(placed);
-        found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
-        found.truncate(size);
+        matches += segment.read().unwrap().add_page(&mut found, query, order, None, size);
     }
     let bytes: usize = found.iter().map(|placed| placed.stored.encoded().as_bytes().len()).sum();
     matches + bytes / usize::MAX

@@ -110,15 +110,9 @@ async fn page(
     limit: usize,
 ) -> (usize, Vec<Placed>) {
     let mut pace = Pace::new();
-    let (mut matches, mut found) = (0, Vec::<Placed>::new());
+    let (mut matches, mut found) = (0, Vec::new());
     for segment in memory.segments() {
-        // What is found is sorted: nothing behind its end is needed, once it is enough.
-        let before = found.get(limit - 1).map(|last| &last.cursor);
-        let (matching, placed) = read(&segment).page(query, order, (after, before), limit);
-        matches += matching;
-        found.extend(placed);
-        found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
-        found.truncate(limit);
+        matches += read(&segment).add_page(&mut found, query, order, after, limit);
         pace.breathe().await;
     }
     (matches, found)

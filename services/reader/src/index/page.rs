@@ -62,8 +62,26 @@ pub struct Placed {
 }
 
 impl Segment {
+    /// Adds this segment's share to what earlier ones gave of a page, which stays sorted and has at most `limit` (not 0); gives how many of its documents match.
+    pub fn add_page(
+        &self,
+        found: &mut Vec<Placed>,
+        query: &Query,
+        order: &[OrderBy],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> usize {
+        // Nothing behind the end of what is found is needed, once that is enough.
+        let before = found.get(limit - 1).map(|last| &last.cursor);
+        let (matching, placed) = self.page(query, order, (after, before), limit);
+        found.extend(placed);
+        found.sort_unstable_by(|one, other| one.cursor.compare(&other.cursor, order));
+        found.truncate(limit);
+        matching
+    }
+
     /// How many documents match, and of those in between, behind `after` and before `before`, the first in the order, at most `limit`, sorted.
-    pub fn page(
+    fn page(
         &self,
         query: &Query,
         order: &[OrderBy],

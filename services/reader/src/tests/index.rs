@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::entity;
 use crate::{
-    index::{Cursor, Dictionary, Facet, OrderBy, Placed, Query, TextQuery},
+    index::{Cursor, Dictionary, Facet, OrderBy, Query, TextQuery},
     memory::{Memory, Place, read},
     snapshot,
 };
@@ -190,14 +190,9 @@ fn naive_facet(ask: &Ask, rows: &Rows) -> Vec<(Box<str>, u64)> {
 fn walk(memory: &Memory, ask: &Ask) -> (Vec<String>, usize) {
     let (mut listed, mut after, mut matches) = (Vec::new(), None, None);
     loop {
-        let (mut total, mut page) = (0, Vec::<Placed>::new());
+        let (mut total, mut page) = (0, Vec::new());
         for segment in memory.segments() {
-            let before = page.get(ask.size - 1).map(|last| &last.cursor);
-            let (of_segment, placed) = read(&segment).page(&ask.query, &ask.order, (after.as_ref(), before), ask.size);
-            total += of_segment;
-            page.extend(placed);
-            page.sort_by(|one, other| one.cursor.compare(&other.cursor, &ask.order));
-            page.truncate(ask.size);
+            total += read(&segment).add_page(&mut page, &ask.query, &ask.order, after.as_ref(), ask.size);
         }
         assert_eq!(*matches.get_or_insert(total), total);
         listed.extend(page.iter().map(|placed| placed.cursor.entity_ref.clone()));
@@ -337,10 +332,8 @@ fn a_walk_sees_what_stands_still_once() {
     loop {
         let mut page = Vec::new();
         for segment in memory.segments() {
-            page.extend(read(&segment).page(&Query::default(), &order, (after.as_ref(), None), 3).1);
+            read(&segment).add_page(&mut page, &Query::default(), &order, after.as_ref(), 3);
         }
-        page.sort_by(|one, other| one.cursor.compare(&other.cursor, &order));
-        page.truncate(3);
         let Some(last) = page.last() else { break };
         seen.extend(page.iter().map(|placed| placed.stored.entity_ref().to_owned()));
         after = Some(last.cursor.clone());
