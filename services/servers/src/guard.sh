@@ -44,9 +44,9 @@ servers() {
 
 stop() {
     for pid in $1; do
-        signal=TERM
-        case $(command_line "$pid") in *"-D $dir/postgres -p"*) signal=INT ;; esac
-        ours "$(command_line "$pid")" && kill -$signal "$pid"
+        line=$(command_line "$pid")
+        case $line in *"-D $dir/postgres -p"*) signal=INT ;; *) signal=TERM ;; esac
+        ours "$line" && kill -$signal "$pid"
     done
     for pid in $1; do
         tries=100
