@@ -8,7 +8,7 @@ use crate::process::Process;
 use crate::random::Random;
 use crate::read::paced::on_client_core;
 use crate::read::side::ReadSide;
-use crate::read::{calls, faults, get, queries, streams, watchers};
+use crate::read::{faults, get, queries, streams, watchers};
 use crate::report::Report;
 use crate::usage;
 use std::sync::Arc;
@@ -159,7 +159,7 @@ impl Read {
         report.figure("get_entity_p99_ms", latencies.quantile_ms(0.99), "ms");
         report.curve(latencies.curve("get"));
         let address = reader.grpc.clone();
-        let found = on_client_core(move || async move { calls::batch_per_second(&address, &refs, time).await }).await?;
+        let found = on_client_core(move || async move { get::batch_per_second(&address, &refs, time).await }).await?;
         report.figure("batch_entities_per_second", found, "1/s");
         report.note(format!(
             "GetEntity: 128 calls at once on 4 connections, then {GET_RATE} a second open loop; {} entities",

@@ -2,11 +2,7 @@
 
 use super::side::channel;
 use crate::Error;
-use api::v1::BatchGetEntitiesRequest;
-use futures::future::try_join_all;
 use prost::bytes::Bytes;
-use std::cell::Cell;
-use std::time::{Duration, Instant};
 use tonic::client::Grpc;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Channel;
@@ -15,9 +11,6 @@ use tonic_prost::ProstCodec;
 
 /// Bytes of one answer.
 const MAX_BYTES: usize = 64 << 20;
-/// Refs in a batch, and batches at once.
-const BATCH: usize = 100;
-const BATCHES: usize = 16;
 
 /// An answer with many entities, or results.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -83,41 +76,4 @@ fn path(rpc: &str) -> PathAndQuery {
 /// What a status means to a run.
 pub(crate) fn failed(call: &'static str, status: &Status) -> Error {
     Error::Call { call, code: status.code(), message: status.message().to_owned() }
-}
-
-/// As many entities a second as the reader gives by `BatchGetEntities` of 100: 16 calls at once.
-pub(crate) async fn batch_per_second(address: &str, refs: &[String], time: Duration) -> Result<f64, Error> {
-    let client = Client::connect(address).await?;
-    let next = Cell::new(0);
-    let call = |_| {
-        let first = next.replace(next.get() + BATCH);
-        let refs = (first..first + BATCH).map(|place| refs[place % refs.len()].clone()).collect();
-        let (client, request) = (&client, BatchGetEntitiesRequest { refs, ..Default::default() });
-        async move { client.call::<_, Many>("BatchGetEntities", request).await.map(|found| found.entities.len()) }
-    };
-    per_second(BATCHES, time, call).await
-}
-
-/// Closed loop: so many calls at once, for so long, after a fifth of that time to warm up. Gives what they gave a second.
-async fn per_second<F>(lanes: usize, time: Duration, call: impl Fn(usize) -> F) -> Result<f64, Error>
-where
-    F: Future<Output = Result<usize, Error>>,
-{
-    let (begin, found) = (Instant::now() + time / 5, Cell::new(0));
-    let end = begin + time;
-    let lanes = (0..lanes).map(|lane| {
-        let (call, found) = (&call, &found);
-        async move {
-            while Instant::now() < end {
-                let more = call(lane).await?;
-                let now = Instant::now();
-                if now >= begin && now < end {
-                    found.set(found.get() + more);
-                }
-            }
-            Ok::<(), Error>(())
-        }
-    });
-    try_join_all(lanes).await?;
-    Ok(found.get() as f64 / time.as_secs_f64())
 }

@@ -186,6 +186,18 @@ fn request_head(address: &str, rpc: &str) -> Vec<u8> {
     head
 }
 
+/// The contents of a message's fields with tag 1: an answer's entities or results, which have no other fields before them.
+pub(crate) fn many(mut message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    use prost::encoding::{WireType, decode_key, decode_varint};
+    std::iter::from_fn(move || {
+        let (1, WireType::LengthDelimited) = decode_key(&mut message).ok()? else { return None };
+        let length = decode_varint(&mut message).ok()?;
+        let (content, rest) = message.split_at_checked(usize::try_from(length).ok()?)?;
+        message = rest;
+        Some(content)
+    })
+}
+
 fn frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
     let length = u32::try_from(payload.len()).unwrap_or(0).to_be_bytes();
     out.extend_from_slice(&length[1..]);
@@ -212,7 +224,8 @@ fn messages(part: &mut Vec<u8>, payload: &[u8], mut take: impl FnMut(&[u8]) -> b
     if is_joined {
         part.extend_from_slice(payload);
     }
-    let mut rest = if is_joined { &part[..] } else { payload };
+    let whole = if is_joined { &part[..] } else { payload };
+    let mut rest = whole;
     while let Some((head, after)) = rest.split_at_checked(MESSAGE_HEAD) {
         let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize;
         let Some((message, after)) = after.split_at_checked(length) else { break };
@@ -221,7 +234,12 @@ fn messages(part: &mut Vec<u8>, payload: &[u8], mut take: impl FnMut(&[u8]) -> b
             return false;
         }
     }
-    *part = rest.to_vec();
+    let done = whole.len() - rest.len();
+    // What there is of a long message is not copied anew with each frame of it.
+    match is_joined {
+        true => drop(part.drain(..done)),
+        false => part.extend_from_slice(&payload[done..]),
+    }
     true
 }
 
@@ -238,6 +256,12 @@ mod tests {
         assert_eq!((kind, flags, stream, payload), (DATA, END_STREAM, 7, &b"hello"[..]));
         assert_eq!(next_frame(after).map(|found| (found.0, found.3.len(), found.4.len())), Some((PING, 8, 0)));
         assert!((0..14).all(|cut| next_frame(&out[..cut]).is_none()));
+    }
+
+    #[test]
+    fn the_many_of_an_answer_are_found() {
+        let message = [&[10, 2][..], b"ab", &[10, 0], &[10, 1], b"c", &[18, 1], b"d"].concat();
+        assert_eq!(many(&message).collect::<Vec<_>>(), [&b"ab"[..], b"", b"c"]);
     }
 
     #[test]

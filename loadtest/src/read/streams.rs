@@ -1,6 +1,7 @@
 //! The whole catalog in one stream: how long it takes and what memory the reader needs for it, a client that takes nothing beside it.
 
 use super::calls::{Client, Many, failed};
+use super::frames::{Came, Connection, many};
 use crate::report::Report;
 use crate::{Error, usage};
 use api::v1::StreamEntitiesRequest;
@@ -13,10 +14,9 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(20);
 
 /// Streams everything twice, the second time beside a stalled client.
 pub(crate) async fn measure(address: &str, pid: u32, entities: usize, report: &mut Report) -> Result<(), Error> {
-    let client = Client::connect(address).await?;
     let before = usage::resident_bytes(pid).unwrap_or(0);
     let memory = Peak::watch(pid);
-    let (seconds, found) = stream(&client).await?;
+    let (seconds, found) = stream(address).await?;
     report.figure("stream_seconds", seconds, "s");
     report.equal("entities streamed", entities as f64, found as f64);
     let other = Client::connect(address).await?;
@@ -26,21 +26,26 @@ pub(crate) async fn measure(address: &str, pid: u32, entities: usize, report: &m
         .await
         .map_err(|status| failed("StreamEntities", &status))?;
     stalled.message().await.map_err(|status| failed("StreamEntities", &status))?;
-    let (seconds, _) = stream(&client).await?;
+    let (seconds, _) = stream(address).await?;
     report.figure("stream_beside_stalled_seconds", seconds, "s");
     let above = memory.end().saturating_sub(before);
     report.figure("stream_memory_mib", above as f64 / f64::from(1 << 20), "MiB");
     Ok(())
 }
 
-async fn stream(client: &Client) -> Result<(f64, usize), Error> {
-    let wrong = |status| failed("StreamEntities", &status);
+async fn stream(address: &str) -> Result<(f64, usize), Error> {
+    let connection = Connection::open(address, "StreamEntities").await?;
     let (began, mut found) = (Instant::now(), 0);
-    let mut chunks =
-        client.stream::<_, Many>("StreamEntities", StreamEntitiesRequest::default()).await.map_err(wrong)?;
-    while let Some(chunk) = chunks.message().await.map_err(wrong)? {
-        found += chunk.entities.len();
-    }
+    connection.ask(&StreamEntitiesRequest::default());
+    connection.send().await?;
+    let read = connection.read(|_, came| {
+        match came {
+            Came::Message(chunk) => found += many(chunk).count(),
+            Came::End => return false,
+        }
+        true
+    });
+    read.await?;
     Ok((began.elapsed().as_secs_f64(), found))
 }
 
