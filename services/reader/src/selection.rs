@@ -22,7 +22,7 @@ const TEXT_BYTES: usize = 1024;
 const TEXT_FIELDS: usize = 20;
 
 /// What an entity must match.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Selection {
     query: Query,
     fingerprint: u64,

@@ -12,7 +12,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 use tonic_reflection::server::Builder as Reflection;
 
-use crate::{Error, connections, service::Service, state::State};
+use crate::{Error, connections, service::Service, state::State, watch::Shared};
 
 /// How long calls may take to end after the stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(crate) async fn serve(state: State, listener: TcpListener, stop: Stop) -> Re
     let (reporter, health) = tonic_health::server::health_reporter();
     report(&reporter, ServingStatus::NotServing).await;
     let catalog = catalog.accept_compressed(Gzip).accept_compressed(Zstd).send_compressed(Zstd).send_compressed(Gzip);
-    let routes = Routes::new(catalog)
+    let routes = Routes::new(Shared(catalog))
         .add_service(health)
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);

@@ -121,8 +121,8 @@ impl CatalogService for Service {
         request: Request<v1::WatchEntitiesRequest>,
     ) -> Result<Response<Self::WatchEntitiesStream>, Status> {
         let request = request.into_inner();
-        let watch = async { Ok(Box::pin(watch::watch_entities(&self.state, &request).await?) as _) };
-        self.answer("WatchEntities", watch).await
+        let watched = self.answer("WatchEntities", watch::watch_entities(&self.state, &request)).await?;
+        Ok(watched.into_inner().into_response())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use api::{Error, v1};
@@ -11,14 +11,15 @@ use bus::{
     Followed::{self, CaughtUp, Entity, Stream, StreamReplaced, Watermark},
 };
 use proptest::prelude::*;
+use prost::{Message, bytes::Buf};
 use serde_json::json;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status, Streaming, codec::CompressionEncoding};
 
 use super::{Served, entity, message};
 use crate::{
     selection::Selection,
     state::State,
-    watch::{Begin, Event, Limits, Mark, Place, Watcher},
+    watch::{Begin, Event, Limits, Mark, Place, ResumeToken, Watcher},
 };
 
 const LIMITS: Limits = Limits { recent: 3, recent_bytes: 1 << 20, traces: 12, watchers: 100 };
@@ -27,8 +28,10 @@ const LIMITS: Limits = Limits { recent: 3, recent_bytes: 1 << 20, traces: 12, wa
 enum Step {
     /// An entity (of six) is published with this type; none: deleted.
     Publish(u8, Option<bool>),
-    /// A watcher (of three) takes as many events.
+    /// A watcher (of four) takes as many events.
     Take(u8, u8),
+    /// A watcher takes as many times what it shares with those who stand where it does.
+    Share(u8, u8),
     /// A watcher is cut and resumes where it stopped.
     Resume(u8),
 }
@@ -50,6 +53,25 @@ impl Client {
         let filter: Vec<String> = filter.iter().map(|text| text.to_string()).collect();
         let watcher = begin(state, &filter, Begin::AsItIs).await.expect("a watch begins");
         Client { watcher, filter, versions: BTreeMap::new(), view: BTreeMap::new(), mark: None }
+    }
+
+    /// Takes answers that are shared, if there are any now.
+    fn share(&mut self) {
+        let Some(mut answers) = self.watcher.shared_now() else { return };
+        let fingerprint = Selection::parse(&self.filter, None).unwrap().fingerprint();
+        while !answers.is_empty() {
+            assert_eq!(answers.get_u8(), 0, "it is not compressed");
+            let length = answers.get_u32() as usize;
+            let answer = v1::WatchEntitiesResponse::decode(answers.split_to(length)).unwrap();
+            let mark = ResumeToken::decode(&answer.resume_token, fingerprint, SystemTime::now()).unwrap().mark;
+            let (entity_ref, is_there) = match answer.event {
+                Some(v1::watch_entities_response::Event::Change(entity)) => (entity.r#ref, true),
+                Some(v1::watch_entities_response::Event::Deletion(deletion)) => (deletion.r#ref, false),
+                other => panic!("{other:?} is not shared"),
+            };
+            self.know(entity_ref, answer.version, is_there, Some(mark));
+        }
+        assert_eq!(self.mark.and(self.watcher.mark()), self.mark, "it stands where the last answer says");
     }
 
     /// Takes an event; false: there is none, or the watch was cut off and begun anew.
@@ -78,6 +100,10 @@ impl Client {
             Event::Change(told) => (told.entity_ref().to_owned(), told.version(), true),
             Event::Deletion(entity_ref, version) => (entity_ref.to_string(), version, false),
         };
+        self.know(entity_ref, version, is_there, self.watcher.mark());
+    }
+
+    fn know(&mut self, entity_ref: String, version: i64, is_there: bool, mark: Option<Mark>) {
         let before = self.versions.insert(entity_ref.clone(), version);
         assert!(before.is_none_or(|before| before < version), "{entity_ref} {version} after {before:?}");
         match is_there {
@@ -85,8 +111,8 @@ impl Client {
             false => self.view.remove(&entity_ref),
         };
         if self.mark.is_some() {
-            assert_ne!(self.watcher.mark(), self.mark, "after the first bookmark each event says where to resume");
-            self.mark = self.watcher.mark();
+            assert_ne!(mark, self.mark, "after the first bookmark each event says where to resume");
+            self.mark = mark;
         }
     }
 
@@ -120,7 +146,7 @@ async fn check(steps: &[Step]) {
         state.apply(told, 0);
     }
     let mut clients = Vec::new();
-    for filter in [&[][..], &["spec.type=service"], &["metadata.name=e1,metadata.name=e2"]] {
+    for filter in [&[][..], &["spec.type=service"], &["metadata.name=e1,metadata.name=e2"], &[]] {
         clients.push(Client::new(&state, filter).await);
     }
     for (version, step) in (1..).zip(steps) {
@@ -131,6 +157,7 @@ async fn check(steps: &[Step]) {
                     clients[usize::from(client)].take(&state).await;
                 }
             }
+            Step::Share(client, count) => (0..count).for_each(|_| clients[usize::from(client)].share()),
             Step::Resume(client) => clients[usize::from(client)].resume(&state).await,
         }
     }
@@ -152,8 +179,9 @@ async fn check(steps: &[Step]) {
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..6_u8, prop::option::weighted(0.75, any::<bool>())).prop_map(|(of, spec)| Step::Publish(of, spec)),
-        3 => (0..3_u8, 0..6_u8).prop_map(|(client, count)| Step::Take(client, count)),
-        1 => (0..3_u8).prop_map(Step::Resume),
+        3 => (0..4_u8, 0..6_u8).prop_map(|(client, count)| Step::Take(client, count)),
+        3 => (0..4_u8, 0..3_u8).prop_map(|(client, count)| Step::Share(client, count)),
+        1 => (0..4_u8).prop_map(Step::Resume),
     ];
     prop::collection::vec(step, 0..60)
 }
@@ -326,6 +354,29 @@ async fn a_watch_begins_with_what_is_and_goes_on_with_what_changes() {
     assert_eq!(next(&mut resumed).await.0, format!("{B}@5"));
     let mut resumed = watch(&other, &[], &last).await.unwrap();
     assert_eq!(next(&mut resumed).await.0, format!("{B}@5"));
+}
+
+#[tokio::test]
+async fn who_takes_compressed_answers_is_told_the_same() {
+    let served = served([message(A, 1, false)]).await;
+    let mut watches = Vec::new();
+    for client in [served.client(), served.client().accept_compressed(CompressionEncoding::Gzip)] {
+        let answer = client.clone().watch_entities(v1::WatchEntitiesRequest::default()).await.unwrap();
+        watches.push((answer.metadata().contains_key("grpc-encoding"), answer.into_inner()));
+    }
+    assert_eq!([watches[0].0, watches[1].0], [false, true]);
+    served.tell([Entity(message(A, 2, false)), Entity(message(B, 3, true)), of_type(B, 4, "service")]);
+    let mut told = Vec::new();
+    for (_, watched) in &mut watches {
+        let mut events = Vec::new();
+        while events.last() != Some(&format!("{B}@4")) {
+            events.push(next(watched).await.0);
+        }
+        told.push(events.into_iter().filter(|event| !event.starts_with("bookmark")).collect::<Vec<_>>());
+    }
+    // What changes while the first walks over what there is may be told as what is there.
+    assert_eq!(told[0].last(), told[1].last());
+    assert!(told.iter().all(|events| events.contains(&format!("{A}@2"))), "{told:?}");
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
 //! Where changes come in and watchers look: the log under its lock, and who is to be woken.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -12,11 +11,11 @@ use std::{
 use api::Error;
 use tokio::{sync::watch, time::Instant};
 
-use super::{Log, token::ResumeToken};
-
-/// How long a token is used for the same place, and for how many places: watchers that are woken together are told the same changes, one after the other.
-const TOKEN_SECONDS: u64 = 10;
-const TOKENS: usize = 32;
+use super::{
+    Log,
+    slice::{Slice, Slices},
+};
+use crate::selection::Selection;
 
 /// What it costs to wake one watcher, whatever it is told, with some room for everything else: no more of them are woken in a second than that allows.
 const WAKE_COST: Duration = Duration::from_micros(8);
@@ -71,8 +70,7 @@ pub(crate) struct Hub {
     news: watch::Sender<News>,
     limits: Limits,
     woken: Mutex<Woken>,
-    /// The tokens that were made last, newest first: watchers that are told the same change mostly need the same.
-    tokens: Mutex<VecDeque<(ResumeToken, String)>>,
+    slices: Mutex<Slices>,
     watchers: AtomicUsize,
     told: AtomicU64,
     cut_off: AtomicU64,
@@ -92,7 +90,7 @@ impl Hub {
             news: watch::Sender::default(),
             woken: Mutex::default(),
             limits,
-            tokens: Mutex::default(),
+            slices: Mutex::default(),
             watchers: AtomicUsize::new(0),
             told: AtomicU64::new(0),
             cut_off: AtomicU64::new(0),
@@ -158,21 +156,14 @@ impl Hub {
         self.news.subscribe()
     }
 
-    /// A token as text; its time may be some seconds off.
-    pub fn token(&self, wanted: ResumeToken) -> String {
-        let mut tokens = self.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |known: &ResumeToken| {
-            known.mark == wanted.mark
-                && known.fingerprint == wanted.fingerprint
-                && known.at.abs_diff(wanted.at) < TOKEN_SECONDS
-        };
-        if let Some((_, text)) = tokens.iter().find(|(known, _)| is_same(known)) {
-            return text.clone();
-        }
-        let text = wanted.encode();
-        tokens.truncate(TOKENS - 1);
-        tokens.push_front((wanted, text.clone()));
-        text
+    /// What watchers of a selection are told behind a position, if one of them has made it lately.
+    pub fn slice(&self, from: u64, selection: &Selection) -> Option<Arc<Slice>> {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner).find(from, selection)
+    }
+
+    /// Keeps what a watcher has made, for the others.
+    pub fn keep_slice(&self, slice: Arc<Slice>) {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner).keep(slice);
     }
 
     /// One more watcher; refused if there are too many.
@@ -187,9 +178,9 @@ impl Hub {
         self.watchers.fetch_sub(1, Relaxed);
     }
 
-    /// A watcher was told something.
-    pub fn tell(&self) {
-        self.told.fetch_add(1, Relaxed);
+    /// A watcher was told so many events.
+    pub fn tell(&self, events: u64) {
+        self.told.fetch_add(events, Relaxed);
     }
 
     /// A watcher was cut off.

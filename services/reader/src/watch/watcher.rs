@@ -11,10 +11,15 @@ use std::{
 };
 
 use api::{Error, ready as v1};
-use futures::Stream;
+use prost::bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{Change, Log, Mark, News, Place, Told, log::Resume, token::ResumeToken};
+use super::{
+    Change, Log, Mark, News, Place, Told,
+    log::Resume,
+    slice::{SLICE_BYTES, Slice, put_answer},
+    token::ResumeToken,
+};
 use crate::{selection::Selection, state::State};
 
 /// Changes told, or entities walked over, before the log is let go of.
@@ -27,32 +32,6 @@ const QUIET_TICKS: u64 = 15;
 const REPLACED: &str = "the stream of entities has been replaced since";
 /// How long a reader that is behind a token tries to get there.
 const CATCH_UP: Duration = Duration::from_secs(10);
-
-/// WatchEntities.
-pub async fn watch_entities(
-    state: &State,
-    request: &v1::WatchEntitiesRequest,
-) -> Result<impl Stream<Item = Result<v1::WatchEntitiesResponse, tonic::Status>> + use<>, Error> {
-    let selection = Selection::parse(&request.filter, request.query.as_ref())?;
-    let begin = match (request.resume_token.as_str(), request.changes_only) {
-        ("", false) => Begin::AsItIs,
-        ("", true) => Begin::Now,
-        (_, true) => {
-            let reason = "expected false, since the resume_token says where to begin, found true";
-            return Err(Error::invalid("changes_only", reason));
-        }
-        (text, false) => Begin::At(ResumeToken::decode(text, selection.fingerprint(), SystemTime::now())?.mark),
-    };
-    // In a box, since it changes hands with each event.
-    let watcher = Box::new(Watcher::begin(state, selection, begin).await?);
-    Ok(futures::stream::unfold(Some(watcher), |watcher| async {
-        let mut watcher = watcher?;
-        match watcher.next().await {
-            Ok(event) => Some((watcher.response(event).map_err(Into::into), Some(watcher))),
-            Err(error) => Some((Err(error.into()), None)),
-        }
-    }))
-}
 
 /// Where a watch begins.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +79,24 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
+    /// Begins the watch that a request asks for.
+    ///
+    /// # Errors
+    /// As [`Watcher::begin`], and the request may make no sense.
+    pub async fn of(state: &State, request: &v1::WatchEntitiesRequest) -> Result<Watcher, Error> {
+        let selection = Selection::parse(&request.filter, request.query.as_ref())?;
+        let begin = match (request.resume_token.as_str(), request.changes_only) {
+            ("", false) => Begin::AsItIs,
+            ("", true) => Begin::Now,
+            (_, true) => {
+                let reason = "expected false, since the resume_token says where to begin, found true";
+                return Err(Error::invalid("changes_only", reason));
+            }
+            (text, false) => Begin::At(ResumeToken::decode(text, selection.fingerprint(), SystemTime::now())?.mark),
+        };
+        Watcher::begin(state, selection, begin).await
+    }
+
     /// Begins a watch.
     ///
     /// # Errors
@@ -174,31 +171,74 @@ impl Watcher {
             if let Some(event) = self.take() {
                 return Ok(event);
             }
-            let news = *self.news.borrow_and_update();
-            self.ticks.1 = news.ticks;
-            if self.step()? {
-                // A slice that took its time; a few changes are told at once.
-                if self.ready.len() >= BATCH || self.ready.is_empty() || self.walked.is_some() {
-                    tokio::task::yield_now().await;
-                }
-                continue;
-            }
-            if let Some(event) = self.bookmark() {
+            let news = self.look();
+            if let Some(event) = self.turn(news).await? {
                 return Ok(event);
             }
-            if news.stopping {
-                return Err(Error::Stopping);
-            }
-            // The hub lives as long as the state, which this watcher holds.
-            let _ = self.news.changed().await;
         }
+    }
+
+    /// The same as an answer.
+    ///
+    /// # Errors
+    /// As [`Watcher::next`].
+    pub async fn next_response(&mut self) -> Result<v1::WatchEntitiesResponse, Error> {
+        let event = self.next().await?;
+        Ok(self.response(event))
+    }
+
+    /// The same as the bytes of one or more answers, shared with all who stand where this watcher does.
+    ///
+    /// # Errors
+    /// As [`Watcher::next`].
+    pub async fn next_answers(&mut self) -> Result<Bytes, Error> {
+        loop {
+            if let Some(event) = self.take() {
+                return Ok(self.answers(event));
+            }
+            let news = self.look();
+            if let Some(answers) = self.shared(news.end) {
+                return Ok(answers);
+            }
+            if let Some(event) = self.turn(news).await? {
+                return Ok(self.answers(event));
+            }
+        }
+    }
+
+    fn look(&mut self) -> News {
+        let news = *self.news.borrow_and_update();
+        self.ticks.1 = news.ticks;
+        news
+    }
+
+    /// Makes ready what there is, or waits until there may be something; gives a bookmark, if it is time for one.
+    async fn turn(&mut self, news: News) -> Result<Option<Event>, Error> {
+        // Nobody is told more than what he was woken for: so those who were woken together are told the same.
+        let is_told = self.walked.is_none() && self.position >= news.end;
+        if !is_told && self.step()? {
+            // A slice that took its time; a few changes are told at once.
+            if self.ready.len() >= BATCH || self.ready.is_empty() || self.walked.is_some() {
+                tokio::task::yield_now().await;
+            }
+            return Ok(None);
+        }
+        if let Some(event) = self.bookmark() {
+            return Ok(Some(event));
+        }
+        if news.stopping {
+            return Err(Error::Stopping);
+        }
+        // The hub lives as long as the state, which this watcher holds.
+        let _ = self.news.changed().await;
+        Ok(None)
     }
 
     /// What stands ready.
     fn take(&mut self) -> Option<Event> {
         let (event, mark) = self.ready.pop_front()?;
         self.mark = mark.or(self.mark);
-        self.state.hub().tell();
+        self.state.hub().tell(1);
         Some(event)
     }
 
@@ -215,6 +255,13 @@ impl Watcher {
         }
     }
 
+    /// What is shared with others here, up to now; only where nothing else stands ready.
+    #[cfg(test)]
+    pub fn shared_now(&mut self) -> Option<Bytes> {
+        let end = self.state.hub().read().end();
+        if self.ready.is_empty() { self.shared(end) } else { None }
+    }
+
     /// Where to resume after what was told.
     #[cfg(test)]
     pub fn mark(&self) -> Option<Mark> {
@@ -222,10 +269,7 @@ impl Watcher {
     }
 
     /// The event as an answer.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`]: a bug.
-    pub fn response(&self, event: Event) -> Result<v1::WatchEntitiesResponse, Error> {
+    pub fn response(&self, event: Event) -> v1::WatchEntitiesResponse {
         use v1::watch_entities_response::Event as Message;
         let (event, version) = match event {
             Event::Change(told) => (Message::Change(told.encoded()), told.version()),
@@ -239,8 +283,69 @@ impl Watcher {
         // A reader that is behind does not know what became of deletions meanwhile.
         let at = SystemTime::now().checked_sub(self.state.behind()).unwrap_or(SystemTime::UNIX_EPOCH);
         let token = self.mark.map(|mark| ResumeToken::new(mark, self.selection.fingerprint(), at));
-        let token = token.map(|token| self.state.hub().token(token));
-        Ok(v1::WatchEntitiesResponse { event: Some(event), resume_token: token.unwrap_or_default(), version })
+        let token = token.map(|token| token.encode());
+        v1::WatchEntitiesResponse { event: Some(event), resume_token: token.unwrap_or_default(), version }
+    }
+
+    /// An event, and what else stands ready, as answers.
+    fn answers(&mut self, event: Event) -> Bytes {
+        let (mut answers, mut next) = (Vec::new(), Some(event));
+        while let Some(event) = next {
+            put_answer(&mut answers, &self.response(event));
+            next = if answers.len() < SLICE_BYTES { self.take() } else { None };
+        }
+        answers.into()
+    }
+
+    /// The answers that all are given who stand where this watcher does, of changes up to `end`; none: there is nothing to tell, or this one
+    /// stands where others do not.
+    fn shared(&mut self, end: u64) -> Option<Bytes> {
+        let stands_apart = self.walked.is_some() || self.position < self.merged.0;
+        if stands_apart || self.position >= end {
+            return None;
+        }
+        let state = self.state.clone();
+        let log = state.hub().read();
+        if log.is_void(self.position) {
+            return None;
+        }
+        let slice = match state.hub().slice(self.position, &self.selection) {
+            Some(slice) if slice.complete >= self.resumed => {
+                (self.position, self.mark) = (slice.to, slice.mark.or(self.mark));
+                state.hub().tell(slice.events);
+                slice
+            }
+            Some(_) => return None,
+            None => self.slice(&log, end)?,
+        };
+        Some(slice.answers.clone()).filter(|answers| !answers.is_empty())
+    }
+
+    /// Tells itself the next changes in a way that others can use.
+    fn slice(&mut self, log: &Log, end: u64) -> Option<Arc<Slice>> {
+        let from = self.position;
+        let count = usize::try_from(end - from).unwrap_or(usize::MAX).min(BATCH);
+        let changes: Vec<&Arc<Change>> = log.recent_after(from, count)?.collect();
+        let complete = changes.iter().map(|change| change.complete).min()?;
+        // Where it is not known where to resume, each says again what he knows.
+        if complete < self.resumed || changes.iter().any(|change| change.place.is_none()) {
+            return None;
+        }
+        let (mut answers, mut events, mut mark) = (Vec::new(), 0, None);
+        for change in changes {
+            self.tell(change);
+            while let Some(event) = self.take() {
+                put_answer(&mut answers, &self.response(event));
+                (events, mark) = (events + 1, self.mark);
+            }
+            if answers.len() >= SLICE_BYTES {
+                break;
+            }
+        }
+        let (to, selection) = (self.position, self.selection.clone());
+        let slice = Arc::new(Slice { from, to, selection, complete, answers: answers.into(), events, mark });
+        self.state.hub().keep_slice(slice.clone());
+        Some(slice)
     }
 
     /// Makes ready what comes next; whether there may be more at once.

@@ -1,0 +1,146 @@
+//! WatchEntities: the answer of a watch, as the codec makes it or below the codec.
+//!
+//! The codec encodes each event for each watcher. Where nothing is compressed, events are sent as bytes that all watchers at one place share: the call leaves its
+//! watcher in the answer's extensions, and [`Shared`], around the service, takes it from there and puts another body in place of the codec's.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use api::{Error, ready as v1};
+use futures::{Stream, StreamExt, TryFutureExt, future::MapOk, stream};
+use hyper::{
+    HeaderMap,
+    body::{Bytes, Frame},
+};
+use tonic::{
+    Response, Status,
+    body::Body,
+    codegen::{BoxStream, Service, http},
+    server::NamedService,
+};
+
+use super::Watcher;
+use crate::state::State;
+
+/// The header that says that an answer is compressed.
+const ENCODING: &str = "grpc-encoding";
+
+/// A watcher, for the one who sends what it is told.
+#[derive(Clone)]
+struct Handed(Arc<Mutex<Option<Box<Watcher>>>>);
+
+impl Handed {
+    fn take(&self) -> Option<Box<Watcher>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// WatchEntities.
+pub(crate) async fn watch_entities(state: &State, request: &v1::WatchEntitiesRequest) -> Result<Watched, Error> {
+    let watcher = Box::new(Watcher::of(state, request).await?);
+    Ok(Watched(Handed(Arc::new(Mutex::new(Some(watcher))))))
+}
+
+/// A watch that has begun.
+pub(crate) struct Watched(Handed);
+
+impl Watched {
+    /// The answer as the codec makes it.
+    pub fn into_response(self) -> Response<BoxStream<v1::WatchEntitiesResponse>> {
+        let Watched(handed) = self;
+        let taken = handed.clone();
+        let events = stream::once(async move { taken.take() }).flat_map(|watcher| {
+            stream::unfold(watcher, |watcher| async {
+                let mut watcher = watcher?;
+                let event = watcher.next_response().await;
+                let then = event.is_ok().then_some(watcher);
+                Some((event.map_err(Status::from), then))
+            })
+        });
+        let mut response = Response::new(Box::pin(events) as _);
+        response.extensions_mut().insert(handed);
+        response
+    }
+}
+
+/// A service whose watches are answered below the codec.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared<S>(pub S);
+
+impl<S: NamedService> NamedService for Shared<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<http::Request<Body>> for Shared<S>
+where
+    S: Service<http::Request<Body>, Response = http::Response<Body>>,
+{
+    type Response = http::Response<Body>;
+    type Error = S::Error;
+    type Future = MapOk<S::Future, fn(http::Response<Body>) -> http::Response<Body>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        self.0.call(request).map_ok(below_the_codec)
+    }
+}
+
+fn below_the_codec(mut response: http::Response<Body>) -> http::Response<Body> {
+    let handed = response.extensions_mut().remove::<Handed>();
+    let is_compressed = response.headers().contains_key(ENCODING);
+    match handed.filter(|_| !is_compressed).and_then(|handed| handed.take()) {
+        Some(watcher) => response.map(|_| Body::new(Answers::of(watcher))),
+        None => response,
+    }
+}
+
+/// A body of answers, and in the end why there are no more.
+struct Answers(Option<Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>>);
+
+impl Answers {
+    fn of(watcher: Box<Watcher>) -> Answers {
+        Answers(Some(Box::pin(stream::unfold(Some(watcher), |watcher| async {
+            let mut watcher = watcher?;
+            let answers = watcher.next_answers().await;
+            let then = answers.is_ok().then_some(watcher);
+            Some((answers.map_err(Status::from), then))
+        }))))
+    }
+}
+
+impl hyper::body::Body for Answers {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(answers) = &mut self.0 else { return Poll::Ready(None) };
+        let frame = match ready!(answers.as_mut().poll_next(context)) {
+            Some(Ok(answers)) => Frame::data(answers),
+            over => {
+                self.0 = None;
+                Frame::trailers(trailers(over.and_then(Result::err)))
+            }
+        };
+        Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+fn trailers(status: Option<Status>) -> HeaderMap {
+    let status = status.unwrap_or_else(|| Status::ok(""));
+    let mut trailers = HeaderMap::new();
+    if status.add_header(&mut trailers).is_err() {
+        // What the reader says of an error is text, so a header can hold it; if not, the code alone.
+        trailers.insert(Status::GRPC_STATUS, (status.code() as i32).into());
+    }
+    trailers
+}
