@@ -1,5 +1,6 @@
 //! The read contract: code generated from proto/, conversions between entities and messages, the status table.
 
+mod codec;
 mod encode;
 mod encoded;
 mod entity;
@@ -7,6 +8,7 @@ mod fields;
 mod status;
 mod structs;
 
+pub use codec::ReadyCodec;
 pub use encode::encode_entity;
 pub use encoded::EncodedEntity;
 pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};

@@ -1,8 +1,11 @@
 //! Entities by their refs, as new as the caller asks.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Display, sync::Arc, time::Duration};
 
-use api::{EncodedEntity, Error, Fields, ready as v1};
+use api::{
+    EncodedEntity, Error, Fields,
+    ready::{self as v1, batch_get_entities_response::Result as Found},
+};
 use catalog::entity_ref::EntityRef;
 use prost::Message;
 use tokio::time::Instant;
@@ -70,21 +73,46 @@ pub(crate) async fn batch_get_entities(
     let fields = Fields::parse(&request.fields)?;
     let query = Query::of(parse_predicate(&request.filter, request.query.as_ref())?);
     let (mut results, mut bytes) = (Vec::with_capacity(refs.len()), 0);
-    for (place, text) in refs.iter().enumerate() {
-        let entity_ref = parse_ref(&format!("refs[{place}]"), text)?;
-        let stored = state.memory().matching(&entity_ref, &query);
-        let entity = stored.map(|stored| encoded(&stored, fields.as_ref())).transpose()?;
-        bytes += entity.as_ref().map_or(0, Message::encoded_len);
-        // One entity alone is answered however large it is: nobody can ask for less.
-        if bytes > REPLY_LIMIT && refs.len() > 1 {
-            return Err(Error::ReplyTooLarge { limit: REPLY_LIMIT });
-        }
-        results.push(v1::batch_get_entities_response::Result { entity });
-        if place % BATCH_BREATH == BATCH_BREATH - 1 {
+    // One entity alone is answered however large it is: nobody can ask for less.
+    let limit = if refs.len() > 1 { REPLY_LIMIT } else { usize::MAX };
+    for (number, some) in refs.chunks(BATCH_BREATH).enumerate() {
+        if number > 0 {
             tokio::task::yield_now().await;
         }
+        let mut found = Vec::with_capacity(some.len());
+        for (place, text) in (number * BATCH_BREATH..).zip(some) {
+            let entity_ref = parse_ref(format_args!("refs[{place}]"), text)?;
+            found.push(state.memory().matching(&entity_ref, &query));
+        }
+        let mut entities = encode_within(&found, fields.as_ref(), limit, &mut bytes)?.into_iter();
+        results.extend(found.into_iter().map(|found| Found { entity: found.and_then(|_| entities.next()) }));
     }
     Ok(v1::BatchGetEntitiesResponse { results })
+}
+
+/// The entities that were found, as long as all of them so far are within the limit.
+fn encode_within(
+    found: &[Option<Arc<Stored>>],
+    fields: Option<&Fields>,
+    limit: usize,
+    bytes: &mut usize,
+) -> Result<Vec<EncodedEntity>, Error> {
+    let mut spend = |more| {
+        *bytes += more;
+        if *bytes > limit { Err(Error::ReplyTooLarge { limit }) } else { Ok(()) }
+    };
+    let found = found.iter().flatten();
+    let Some(fields) = fields else {
+        spend(found.clone().map(|stored| stored.message_length()).sum())?;
+        return Ok(Stored::encode_all(found.map(Arc::as_ref)));
+    };
+    let mut entities = Vec::new();
+    for stored in found {
+        let entity = fields.of(&stored.encoded())?;
+        spend(entity.encoded_len())?;
+        entities.push(entity);
+    }
+    Ok(entities)
 }
 
 /// The entity as soon as it, or everything, is as new as `revision`; none if there is none then.
@@ -136,8 +164,8 @@ fn patience(timeout: Option<Duration>) -> Duration {
     timeout.map_or(WAIT, early).min(WAIT_LIMIT)
 }
 
-pub(crate) fn parse_ref(field: &str, text: &str) -> Result<String, Error> {
+pub(crate) fn parse_ref(field: impl Display, text: &str) -> Result<String, Error> {
     EntityRef::parse(text)
         .map(|entity_ref| entity_ref.to_string())
-        .map_err(|error| Error::invalid(field, format!("expected kind:namespace/name: {error}")))
+        .map_err(|error| Error::invalid(field.to_string(), format!("expected kind:namespace/name: {error}")))
 }

@@ -95,7 +95,7 @@ pub(crate) fn stream_entities(
         if found.is_empty() {
             return Ok(None);
         }
-        let found = found.iter().map(|stored| stored.encoded()).collect();
+        let found = Stored::encode_all(found.iter().map(Arc::as_ref));
         let chunk = v1::StreamEntitiesResponse { entities: pick(found, fields.as_ref())? };
         Ok(Some((chunk, (state, walk, fields))))
     })))
@@ -119,19 +119,16 @@ async fn page(
 }
 
 /// As many entities as a page of `size` has and a reply has room for, at least one however large it is; and where the page ends, if there are more.
-fn cut(placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>) {
-    let mut entities = Vec::with_capacity(placed.len());
+fn cut(mut placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>) {
     let mut bytes = 0;
-    let mut last = None;
-    for Placed { cursor, stored } in placed {
-        bytes += stored.message_length();
-        if entities.len() == size || bytes > REPLY_LIMIT && !entities.is_empty() {
-            return (entities, last);
-        }
-        entities.push(stored.encoded());
-        last = Some(cursor);
-    }
-    (entities, None)
+    let fits = |placed: &&Placed| {
+        bytes += placed.stored.message_length();
+        bytes <= REPLY_LIMIT || bytes == placed.stored.message_length()
+    };
+    let count = placed.iter().take(size).take_while(fits).count();
+    let entities = Stored::encode_all(placed[..count].iter().map(|placed| placed.stored.as_ref()));
+    let last = (count < placed.len()).then(|| placed.swap_remove(count - 1).cursor);
+    (entities, last)
 }
 
 /// A walk over what matches, in the order in which it is held, which costs the least.

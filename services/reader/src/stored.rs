@@ -31,6 +31,8 @@ pub const SAMPLES: usize = 1000;
 const LEVEL: i32 = 3;
 /// Smaller messages are not packed.
 const WORTH: usize = 128;
+/// Bytes that a processor fetches at a time.
+const CACHE_LINE: usize = 64;
 
 /// One entity as it is held. It never changes; a newer version is another `Stored`.
 pub struct Stored {
@@ -105,6 +107,34 @@ impl Stored {
     /// The message, ready to be sent.
     pub fn encoded(&self) -> EncodedEntity {
         EncodedEntity::from_bytes(self.message())
+    }
+
+    /// The messages of several, ready to be sent, in one piece of memory: for many that is quicker than one after the other.
+    pub fn encode_all<'s>(all: impl Iterator<Item = &'s Stored> + Clone) -> Vec<EncodedEntity> {
+        // Each is looked at once before any is unpacked: what has to be fetched from far memory comes for several at a time.
+        let lengths = all.clone().map(Stored::message_length).sum();
+        std::hint::black_box(all.clone().fold(0, |seen, stored| seen ^ stored.look()));
+        let mut bytes = vec![0; lengths];
+        let mut free = &mut bytes[..];
+        for stored in all.clone() {
+            let (here, rest) = free.split_at_mut(stored.message_length());
+            stored.write_message(here);
+            free = rest;
+        }
+        let mut bytes = Bytes::from(bytes);
+        all.map(|stored| EncodedEntity::from_bytes(bytes.split_to(stored.message_length()))).collect()
+    }
+
+    /// Looks at a byte of each line of the memory that it is in.
+    fn look(&self) -> u8 {
+        self.bytes.iter().step_by(CACHE_LINE).fold(0, |seen, byte| seen ^ byte)
+    }
+
+    fn write_message(&self, room: &mut [u8]) {
+        match &self.dictionary {
+            None => room.copy_from_slice(self.body()),
+            Some(dictionary) => dictionary.unpack_into(self.body(), room),
+        }
     }
 
     /// The message, read.
@@ -353,6 +383,12 @@ impl Dictionary {
     fn unpack(&self, packed: &[u8], length: usize) -> Vec<u8> {
         let unpacked = self.with_contexts(|contexts| contexts.decompressor.decompress(packed, length).ok());
         unpacked.flatten().expect("what was packed with this dictionary is unpacked with it")
+    }
+
+    /// The same into room that is as long as the message.
+    fn unpack_into(&self, packed: &[u8], room: &mut [u8]) {
+        let unpacked = self.with_contexts(|contexts| contexts.decompressor.decompress_to_buffer(packed, room).ok());
+        unpacked.flatten().expect("what was packed with this dictionary is unpacked with it");
     }
 
     fn with_contexts<T>(&self, work: impl FnOnce(&mut Contexts) -> T) -> Option<T> {
