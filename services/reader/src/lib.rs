@@ -41,6 +41,7 @@ use tokio::{
 pub use memory::{Applied, Change, Memory, Place, Prepared, Stored};
 pub use snapshot::SnapshotConfig;
 pub use state::State;
+pub use watch::watch_entities;
 
 /// Bytes of entities in one reply; a single entity may be larger. Clients refuse replies of 4 MiB unless told otherwise.
 const REPLY_LIMIT: usize = 3 * 1024 * 1024 + 512 * 1024;

@@ -121,7 +121,7 @@ impl CatalogService for Service {
         request: Request<v1::WatchEntitiesRequest>,
     ) -> Result<Response<Self::WatchEntitiesStream>, Status> {
         let request = request.into_inner();
-        let watched = self.answer("WatchEntities", watch::watch_entities(&self.state, &request)).await?;
+        let watched = self.answer("WatchEntities", watch::begin(&self.state, &request)).await?;
         Ok(watched.into_inner().into_response())
     }
 }

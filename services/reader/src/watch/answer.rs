@@ -11,7 +11,11 @@ use std::{
 };
 
 use api::{Error, ready as v1};
-use futures::{Stream, StreamExt, TryFutureExt, future::MapOk, stream};
+use futures::{
+    Stream, StreamExt, TryFutureExt,
+    future::MapOk,
+    stream::{self, BoxStream as Events},
+};
 use hyper::{
     HeaderMap,
     body::{Bytes, Frame},
@@ -39,10 +43,32 @@ impl Handed {
     }
 }
 
-/// WatchEntities.
-pub(crate) async fn watch_entities(state: &State, request: &v1::WatchEntitiesRequest) -> Result<Watched, Error> {
+/// WatchEntities, for who calls the reader from its own process.
+///
+/// # Errors
+/// The request makes no sense, there are too many watchers, or the place to resume from is not known here.
+pub async fn watch_entities(
+    state: &State,
+    request: &v1::WatchEntitiesRequest,
+) -> Result<impl Stream<Item = Event>, Error> {
+    Ok(events(Some(Box::new(Watcher::of(state, request).await?))))
+}
+
+/// WatchEntities, for the service.
+pub(crate) async fn begin(state: &State, request: &v1::WatchEntitiesRequest) -> Result<Watched, Error> {
     let watcher = Box::new(Watcher::of(state, request).await?);
     Ok(Watched(Handed(Arc::new(Mutex::new(Some(watcher))))))
+}
+
+type Event = Result<v1::WatchEntitiesResponse, Status>;
+
+fn events(watcher: Option<Box<Watcher>>) -> impl Stream<Item = Event> {
+    stream::unfold(watcher, |watcher| async {
+        let mut watcher = watcher?;
+        let event = watcher.next_response().await;
+        let then = event.is_ok().then_some(watcher);
+        Some((event.map_err(Status::from), then))
+    })
 }
 
 /// A watch that has begun.
@@ -53,15 +79,8 @@ impl Watched {
     pub fn into_response(self) -> Response<BoxStream<v1::WatchEntitiesResponse>> {
         let Watched(handed) = self;
         let taken = handed.clone();
-        let events = stream::once(async move { taken.take() }).flat_map(|watcher| {
-            stream::unfold(watcher, |watcher| async {
-                let mut watcher = watcher?;
-                let event = watcher.next_response().await;
-                let then = event.is_ok().then_some(watcher);
-                Some((event.map_err(Status::from), then))
-            })
-        });
-        let mut response = Response::new(Box::pin(events) as _);
+        let told = stream::once(async move { taken.take() }).flat_map(events);
+        let mut response = Response::new(Box::pin(told) as _);
         response.extensions_mut().insert(handed);
         response
     }
@@ -102,7 +121,7 @@ fn below_the_codec(mut response: http::Response<Body>) -> http::Response<Body> {
 }
 
 /// A body of answers, and in the end why there are no more.
-struct Answers(Option<Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>>);
+struct Answers(Option<Events<'static, Result<Bytes, Status>>>);
 
 impl Answers {
     fn of(watcher: Box<Watcher>) -> Answers {

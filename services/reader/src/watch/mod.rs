@@ -11,7 +11,8 @@ mod token;
 mod told;
 mod watcher;
 
-pub(crate) use answer::{Shared, watch_entities};
+pub use answer::watch_entities;
+pub(crate) use answer::{Shared, begin};
 pub(crate) use hub::{Hub, Limits, News};
 pub(crate) use log::{Change, Log, Mark, Past, Place};
 pub(crate) use token::LIFETIME as TOKEN_LIFETIME;
