@@ -5,13 +5,11 @@
 //! but training takes a quarter of a second and not one. Levels above cost four times as much to pack for a tenth less; LZ4 with the same as its dictionary takes 710
 //! bytes and unpacks in 1.2 µs; without a dictionary 1,175. JSON would have to be parsed and encoded (40 µs) for each reply. So: the message, zstd, a dictionary.
 
+mod dictionary;
+
 use std::{
-    cell::RefCell,
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
 };
 
 use api::{EncodedEntity, v1};
@@ -22,13 +20,13 @@ use catalog::{
 use prost::{Message, bytes::Bytes};
 use serde_json::Value;
 
+use self::dictionary::Dictionary;
 use crate::snapshot::{Cursor, damaged, put_sized};
 
 /// Bytes of the dictionary.
 const DICTIONARY: usize = 64 * 1024;
 /// Messages that it is trained on.
 pub const SAMPLES: usize = 1000;
-const LEVEL: i32 = 3;
 /// Smaller messages are not packed.
 const WORTH: usize = 128;
 /// Bytes that a processor fetches at a time.
@@ -285,7 +283,7 @@ impl Packer {
 
     /// The dictionary, if there is one.
     pub(crate) fn dictionary(&self) -> Option<&[u8]> {
-        Some(&self.dictionary.get()?.as_ref()?.bytes)
+        Some(self.dictionary.get()?.as_ref()?.bytes())
     }
 
     /// Takes the dictionary of a snapshot, unless there is one already.
@@ -349,73 +347,5 @@ impl Packer {
             revision,
             dictionary: packed.map(|(dictionary, _)| dictionary.clone()),
         }
-    }
-}
-
-/// What messages are packed with.
-pub struct Dictionary {
-    /// Tells the contexts of a thread whether they are of this dictionary.
-    number: u64,
-    bytes: Vec<u8>,
-}
-
-thread_local! {
-    /// Each thread's contexts and the number of the dictionary that they hold.
-    static CONTEXTS: RefCell<Option<(u64, Contexts)>> = const { RefCell::new(None) };
-}
-
-struct Contexts {
-    compressor: zstd::bulk::Compressor<'static>,
-    decompressor: zstd::bulk::Decompressor<'static>,
-}
-
-impl Dictionary {
-    fn new(bytes: Vec<u8>) -> Arc<Dictionary> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
-        Arc::new(Dictionary { number: NUMBERS.fetch_add(1, Relaxed), bytes })
-    }
-
-    /// None: it cannot be packed.
-    fn pack(&self, message: &[u8]) -> Option<Vec<u8>> {
-        self.with_contexts(|contexts| contexts.compressor.compress(message).ok())?
-    }
-
-    fn unpack(&self, packed: &[u8], length: usize) -> Vec<u8> {
-        let unpacked = self.with_contexts(|contexts| contexts.decompressor.decompress(packed, length).ok());
-        unpacked.flatten().expect("what was packed with this dictionary is unpacked with it")
-    }
-
-    /// The same into room that is as long as the message.
-    fn unpack_into(&self, packed: &[u8], room: &mut [u8]) {
-        let unpacked = self.with_contexts(|contexts| contexts.decompressor.decompress_to_buffer(packed, room).ok());
-        unpacked.flatten().expect("what was packed with this dictionary is unpacked with it");
-    }
-
-    fn with_contexts<T>(&self, work: impl FnOnce(&mut Contexts) -> T) -> Option<T> {
-        CONTEXTS.with_borrow_mut(|held| {
-            if held.as_ref().is_none_or(|(number, _)| *number != self.number) {
-                *held = Some((self.number, Contexts::new(&self.bytes)?));
-            }
-            held.as_mut().map(|(_, contexts)| work(contexts))
-        })
-    }
-}
-
-impl fmt::Debug for Dictionary {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "dictionary {} of {} bytes", self.number, self.bytes.len())
-    }
-}
-
-impl Contexts {
-    /// None: no memory for them.
-    fn new(dictionary: &[u8]) -> Option<Contexts> {
-        let mut compressor = zstd::bulk::Compressor::with_dictionary(LEVEL, dictionary).ok()?;
-        // The message's length is known and there is one dictionary: nothing of it needs to be in each.
-        compressor.include_contentsize(false).ok()?;
-        compressor.include_dictid(false).ok()?;
-        compressor.include_checksum(false).ok()?;
-        let decompressor = zstd::bulk::Decompressor::with_dictionary(dictionary).ok()?;
-        Some(Contexts { compressor, decompressor })
     }
 }
