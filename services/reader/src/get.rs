@@ -102,13 +102,13 @@ fn encode_within(
         if *bytes > limit { Err(Error::ReplyTooLarge { limit }) } else { Ok(()) }
     };
     let found = found.iter().flatten();
-    let Some(fields) = fields else {
+    if fields.is_none() {
         spend(found.clone().map(|stored| stored.message_length()).sum())?;
         return Ok(Stored::encode_all(found.map(Arc::as_ref)));
-    };
+    }
     let mut entities = Vec::new();
     for stored in found {
-        let entity = fields.of(&stored.encoded())?;
+        let entity = encoded(stored, fields)?;
         spend(entity.encoded_len())?;
         entities.push(entity);
     }

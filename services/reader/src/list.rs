@@ -120,15 +120,20 @@ async fn page(
 
 /// As many entities as a page of `size` has and a reply has room for, at least one however large it is; and where the page ends, if there are more.
 fn cut(mut placed: Vec<Placed>, size: usize) -> (Vec<EncodedEntity>, Option<Cursor>) {
-    let mut bytes = 0;
-    let fits = |placed: &&Placed| {
-        bytes += placed.stored.message_length();
-        bytes <= REPLY_LIMIT || bytes == placed.stored.message_length()
-    };
-    let count = placed.iter().take(size).take_while(fits).count();
+    let count = count_within(placed.iter().take(size).map(|placed| placed.stored.as_ref()), REPLY_LIMIT);
     let entities = Stored::encode_all(placed[..count].iter().map(|placed| placed.stored.as_ref()));
     let last = (count < placed.len()).then(|| placed.swap_remove(count - 1).cursor);
     (entities, last)
+}
+
+/// How many of these, from the first on, have messages of at most so many bytes together; at least one however large it is.
+fn count_within<'s>(all: impl Iterator<Item = &'s Stored>, limit: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |stored: &&Stored| {
+        bytes += stored.message_length();
+        bytes <= limit || bytes == stored.message_length()
+    };
+    all.take_while(fits).count()
 }
 
 /// A walk over what matches, in the order in which it is held, which costs the least.
@@ -167,12 +172,7 @@ impl Walk {
             self.ready.extend(found);
             pace.breathe().await;
         }
-        let mut bytes = 0;
-        let fits = |(_, stored): &(Place, Arc<Stored>)| {
-            bytes += stored.message_length();
-            bytes <= CHUNK_BYTES || bytes == stored.message_length()
-        };
-        let count = self.ready.iter().take(CHUNK).map(fits).take_while(|fits| *fits).count();
+        let count = count_within(self.ready.iter().take(CHUNK).map(|(_, stored)| stored.as_ref()), CHUNK_BYTES);
         self.ready.drain(..count).map(|(_, stored)| stored).collect()
     }
 }
