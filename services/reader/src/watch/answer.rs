@@ -11,11 +11,7 @@ use std::{
 };
 
 use api::{Error, ready as v1};
-use futures::{
-    Stream, StreamExt, TryFutureExt,
-    future::MapOk,
-    stream::{self, BoxStream as Events},
-};
+use futures::{Stream, StreamExt, TryFutureExt, future::MapOk, stream};
 use hyper::{
     HeaderMap,
     body::{Bytes, Frame},
@@ -33,15 +29,7 @@ use crate::state::State;
 /// The header that says that an answer is compressed.
 const ENCODING: &str = "grpc-encoding";
 
-/// A watcher, for the one who sends what it is told.
-#[derive(Clone)]
-struct Handed(Arc<Mutex<Option<Box<Watcher>>>>);
-
-impl Handed {
-    fn take(&self) -> Option<Box<Watcher>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
+type Answer = Result<v1::WatchEntitiesResponse, Status>;
 
 /// WatchEntities, for who calls the reader from its own process.
 ///
@@ -50,39 +38,41 @@ impl Handed {
 pub async fn watch_entities(
     state: &State,
     request: &v1::WatchEntitiesRequest,
-) -> Result<impl Stream<Item = Event>, Error> {
-    Ok(events(Some(Box::new(Watcher::of(state, request).await?))))
+) -> Result<impl Stream<Item = Answer>, Error> {
+    Ok(answers(Some(Box::new(Watcher::of(state, request).await?))))
 }
 
 /// WatchEntities, for the service.
 pub(crate) async fn begin(state: &State, request: &v1::WatchEntitiesRequest) -> Result<Watched, Error> {
     let watcher = Box::new(Watcher::of(state, request).await?);
-    Ok(Watched(Handed(Arc::new(Mutex::new(Some(watcher))))))
+    Ok(Watched(Arc::new(Mutex::new(Some(watcher)))))
 }
 
-type Event = Result<v1::WatchEntitiesResponse, Status>;
-
-fn events(watcher: Option<Box<Watcher>>) -> impl Stream<Item = Event> {
+fn answers(watcher: Option<Box<Watcher>>) -> impl Stream<Item = Answer> {
     stream::unfold(watcher, |watcher| async {
         let mut watcher = watcher?;
-        let event = watcher.next_response().await;
-        let then = event.is_ok().then_some(watcher);
-        Some((event.map_err(Status::from), then))
+        let answer = watcher.next_answer().await;
+        let then = answer.is_ok().then_some(watcher);
+        Some((answer.map_err(Status::from), then))
     })
 }
 
-/// A watch that has begun.
-pub(crate) struct Watched(Handed);
+/// A watch that has begun, for the one who sends its answers.
+#[derive(Clone)]
+pub(crate) struct Watched(Arc<Mutex<Option<Box<Watcher>>>>);
 
 impl Watched {
-    /// The answer as the codec makes it.
+    /// The answer as the codec makes it, and in its extensions the watch itself.
     pub fn into_response(self) -> Response<BoxStream<v1::WatchEntitiesResponse>> {
-        let Watched(handed) = self;
-        let taken = handed.clone();
-        let told = stream::once(async move { taken.take() }).flat_map(events);
+        let watched = self.clone();
+        let told = stream::once(async move { watched.take() }).flat_map(answers);
         let mut response = Response::new(Box::pin(told) as _);
-        response.extensions_mut().insert(handed);
+        response.extensions_mut().insert(self);
         response
+    }
+
+    fn take(&self) -> Option<Box<Watcher>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
@@ -112,16 +102,16 @@ where
 }
 
 fn below_the_codec(mut response: http::Response<Body>) -> http::Response<Body> {
-    let handed = response.extensions_mut().remove::<Handed>();
+    let watched = response.extensions_mut().remove::<Watched>();
     let is_compressed = response.headers().contains_key(ENCODING);
-    match handed.filter(|_| !is_compressed).and_then(|handed| handed.take()) {
+    match watched.filter(|_| !is_compressed).and_then(|watched| watched.take()) {
         Some(watcher) => response.map(|_| Body::new(Answers::of(watcher))),
         None => response,
     }
 }
 
 /// A body of answers, and in the end why there are no more.
-struct Answers(Option<Events<'static, Result<Bytes, Status>>>);
+struct Answers(Option<BoxStream<Bytes>>);
 
 impl Answers {
     fn of(watcher: Box<Watcher>) -> Answers {

@@ -158,12 +158,16 @@ impl Hub {
 
     /// What watchers of a selection are told behind a position, if one of them has made it lately.
     pub fn slice(&self, from: u64, selection: &Selection) -> Option<Arc<Slice>> {
-        self.slices.lock().unwrap_or_else(PoisonError::into_inner).find(from, selection)
+        self.slices().find(from, selection)
     }
 
     /// Keeps what a watcher has made, for the others.
     pub fn keep_slice(&self, slice: Arc<Slice>) {
-        self.slices.lock().unwrap_or_else(PoisonError::into_inner).keep(slice);
+        self.slices().keep(slice);
+    }
+
+    fn slices(&self) -> MutexGuard<'_, Slices> {
+        self.slices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more watcher; refused if there are too many.

@@ -2,14 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use api::ready as v1;
-use prost::{Message, bytes::Bytes};
+use prost::bytes::Bytes;
 
 use super::Mark;
 use crate::selection::Selection;
 
-/// Bytes of answers that are sent at once; the last of them may be longer.
-pub(super) const SLICE_BYTES: usize = 32 * 1024;
 /// Slices that are kept, and the bytes of all of them but the newest.
 const KEPT: usize = 32;
 const KEPT_BYTES: usize = 8 << 20;
@@ -54,11 +51,4 @@ impl Slices {
         self.0.truncate(kept);
         self.0.push_front(slice);
     }
-}
-
-/// Puts an answer behind others as gRPC has it on the wire: that it is not compressed, its length, the message.
-pub(super) fn put_answer(answers: &mut Vec<u8>, answer: &v1::WatchEntitiesResponse) {
-    answers.push(0);
-    answers.extend((answer.encoded_len() as u32).to_be_bytes());
-    answer.encode_raw(answers);
 }

@@ -4,6 +4,8 @@
 //! entities as they are will still come to. Recent changes are told one by one; of older ones only those that are the newest of their
 //! ref: so versions in between are merged for a watcher that lags or resumes, and each version is told once at most, in rising order.
 
+mod answers;
+
 use std::{
     collections::VecDeque,
     sync::Arc,
@@ -14,12 +16,7 @@ use api::{Error, ready as v1};
 use prost::bytes::Bytes;
 use tokio::sync::watch;
 
-use super::{
-    Change, Log, Mark, News, Place, Told,
-    log::Resume,
-    slice::{SLICE_BYTES, Slice, put_answer},
-    token::ResumeToken,
-};
+use super::{Change, Log, Mark, News, Place, Told, log::Resume, token::ResumeToken};
 use crate::{selection::Selection, state::State};
 
 /// Changes told, or entities walked over, before the log is let go of.
@@ -162,35 +159,26 @@ impl Watcher {
         }
     }
 
-    /// What comes next; waits for it, for ever if need be.
+    /// What comes next, as an answer; waits for it, for ever if need be.
     ///
     /// # Errors
     /// The watcher is too slow, or the reader stops.
-    pub async fn next(&mut self) -> Result<Event, Error> {
+    pub async fn next_answer(&mut self) -> Result<v1::WatchEntitiesResponse, Error> {
         loop {
             if let Some(event) = self.take() {
-                return Ok(event);
+                return Ok(self.answer(event));
             }
             let news = self.look();
             if let Some(event) = self.turn(news).await? {
-                return Ok(event);
+                return Ok(self.answer(event));
             }
         }
-    }
-
-    /// The same as an answer.
-    ///
-    /// # Errors
-    /// As [`Watcher::next`].
-    pub async fn next_response(&mut self) -> Result<v1::WatchEntitiesResponse, Error> {
-        let event = self.next().await?;
-        Ok(self.response(event))
     }
 
     /// The same as the bytes of one or more answers, shared with all who stand where this watcher does.
     ///
     /// # Errors
-    /// As [`Watcher::next`].
+    /// As [`Watcher::next_answer`].
     pub async fn next_answers(&mut self) -> Result<Bytes, Error> {
         loop {
             if let Some(event) = self.take() {
@@ -266,86 +254,6 @@ impl Watcher {
     #[cfg(test)]
     pub fn mark(&self) -> Option<Mark> {
         self.mark
-    }
-
-    /// The event as an answer.
-    pub fn response(&self, event: Event) -> v1::WatchEntitiesResponse {
-        use v1::watch_entities_response::Event as Message;
-        let (event, version) = match event {
-            Event::Change(told) => (Message::Change(told.encoded()), told.version()),
-            Event::Deletion(entity_ref, version) => {
-                (Message::Deletion(v1::Deletion { r#ref: entity_ref.to_string() }), version)
-            }
-            Event::Bookmark(revision) => {
-                (Message::Bookmark(v1::Bookmark { revision: revision.unwrap_or_default() }), 0)
-            }
-        };
-        // A reader that is behind does not know what became of deletions meanwhile.
-        let at = SystemTime::now().checked_sub(self.state.behind()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let token = self.mark.map(|mark| ResumeToken::new(mark, self.selection.fingerprint(), at));
-        let token = token.map(|token| token.encode());
-        v1::WatchEntitiesResponse { event: Some(event), resume_token: token.unwrap_or_default(), version }
-    }
-
-    /// An event, and what else stands ready, as answers.
-    fn answers(&mut self, event: Event) -> Bytes {
-        let (mut answers, mut next) = (Vec::new(), Some(event));
-        while let Some(event) = next {
-            put_answer(&mut answers, &self.response(event));
-            next = if answers.len() < SLICE_BYTES { self.take() } else { None };
-        }
-        answers.into()
-    }
-
-    /// The answers that all are given who stand where this watcher does, of changes up to `end`; none: there is nothing to tell, or this one
-    /// stands where others do not.
-    fn shared(&mut self, end: u64) -> Option<Bytes> {
-        let stands_apart = self.walked.is_some() || self.position < self.merged.0;
-        if stands_apart || self.position >= end {
-            return None;
-        }
-        let state = self.state.clone();
-        let log = state.hub().read();
-        if log.is_void(self.position) {
-            return None;
-        }
-        let slice = match state.hub().slice(self.position, &self.selection) {
-            Some(slice) if slice.complete >= self.resumed => {
-                (self.position, self.mark) = (slice.to, slice.mark.or(self.mark));
-                state.hub().tell(slice.events);
-                slice
-            }
-            Some(_) => return None,
-            None => self.slice(&log, end)?,
-        };
-        Some(slice.answers.clone()).filter(|answers| !answers.is_empty())
-    }
-
-    /// Tells itself the next changes in a way that others can use.
-    fn slice(&mut self, log: &Log, end: u64) -> Option<Arc<Slice>> {
-        let from = self.position;
-        let count = usize::try_from(end - from).unwrap_or(usize::MAX).min(BATCH);
-        let changes: Vec<&Arc<Change>> = log.recent_after(from, count)?.collect();
-        let complete = changes.iter().map(|change| change.complete).min()?;
-        // Where it is not known where to resume, each says again what he knows.
-        if complete < self.resumed || changes.iter().any(|change| change.place.is_none()) {
-            return None;
-        }
-        let (mut answers, mut events, mut mark) = (Vec::new(), 0, None);
-        for change in changes {
-            self.tell(change);
-            while let Some(event) = self.take() {
-                put_answer(&mut answers, &self.response(event));
-                (events, mark) = (events + 1, self.mark);
-            }
-            if answers.len() >= SLICE_BYTES {
-                break;
-            }
-        }
-        let (to, selection) = (self.position, self.selection.clone());
-        let slice = Arc::new(Slice { from, to, selection, complete, answers: answers.into(), events, mark });
-        self.state.hub().keep_slice(slice.clone());
-        Some(slice)
     }
 
     /// Makes ready what comes next; whether there may be more at once.
