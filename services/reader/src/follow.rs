@@ -16,8 +16,8 @@ use crate::{
 const BATCH: usize = 256;
 /// Fewer messages are not worth the way to another thread.
 const WORTH: usize = 32;
-/// Batches that are worked out or wait for their turn.
-const BATCHES: usize = 8;
+/// Batches that are worked out or wait for their turn, for each of the runtime's threads.
+const BATCHES: usize = 2;
 
 /// Follows until the stop; in a region, the mirror of the writing region's stream.
 ///
@@ -64,17 +64,21 @@ async fn make_mirror(bus: &Bus, origin: &str, stop: &Stop) -> Result<(), Error> 
 
 /// Waits for what comes next and takes it, with what comes before that is done.
 async fn take_some(follower: &mut Follower, state: &State) {
-    let mut running: FuturesOrdered<JoinHandle<Vec<Heard<Ahead>>>> = FuturesOrdered::new();
+    let mut running: FuturesOrdered<JoinHandle<Batch>> = FuturesOrdered::new();
     // What is not an entity changes how those behind it are taken: they wait for it.
     let mut is_held = false;
+    let most = BATCHES * Handle::current().metrics().num_workers();
     loop {
-        let may_hear = !is_held && running.len() < BATCHES;
+        let may_hear = !is_held && running.len() < most;
         tokio::select! {
             biased;
             Some(worked_out) = running.next(), if !running.is_empty() => {
                 // A batch is lost only with the runtime.
-                let worked_out = worked_out.unwrap_or_default();
-                worked_out.into_iter().for_each(|worked_out| worked_out.take(state));
+                let batch = worked_out.unwrap_or_default();
+                batch.worked_out.into_iter().for_each(|worked_out| worked_out.take(state));
+                if batch.went_ahead {
+                    state.end_ahead();
+                }
                 // Calls are answered in between.
                 tokio::task::yield_now().await;
             }
@@ -105,20 +109,30 @@ fn fill(follower: &mut Follower, batch: &mut Vec<Heard<Followed>>) -> bool {
 }
 
 /// On another thread; where the runtime has one alone, as in the simulator, on that: so nothing depends on which is quicker.
-fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Vec<Heard<Ahead>>> {
+fn work_out(state: State, batch: Vec<Heard<Followed>>) -> JoinHandle<Batch> {
+    let goes_ahead = state.begin_ahead();
     let work = move || {
-        let prepared = batch.into_iter().map(|Heard { followed, lag, sequence, stored }| Heard {
-            followed: state.prepare(followed),
-            lag,
-            sequence,
-            stored,
-        });
-        prepared.collect()
+        let prepared = batch.into_iter().map(|heard| heard.map(|followed| state.prepare(followed)));
+        // First all of the one, then all of the other: each has its own memory at hand.
+        let mut worked_out: Vec<Heard<Ahead>> = prepared.collect();
+        if goes_ahead {
+            let gone_ahead = worked_out.into_iter().map(|heard| heard.map(|ahead| state.go_ahead(ahead)));
+            worked_out = gone_ahead.collect();
+        }
+        Batch { worked_out, went_ahead: goes_ahead }
     };
     match Handle::current().runtime_flavor() {
         RuntimeFlavor::CurrentThread => tokio::spawn(async move { work() }),
         _ => tokio::task::spawn_blocking(work),
     }
+}
+
+/// What was worked out by one thread.
+#[derive(Default)]
+struct Batch {
+    worked_out: Vec<Heard<Ahead>>,
+    /// Into the memory.
+    went_ahead: bool,
 }
 
 /// What the follower was told, and where it was then.
@@ -132,6 +146,13 @@ struct Heard<T> {
 async fn heard(follower: &mut Follower) -> Heard<Followed> {
     let followed = follower.next().await;
     Heard { followed, lag: follower.lag(), sequence: follower.sequence(), stored: follower.stored() }
+}
+
+impl<T> Heard<T> {
+    fn map<U>(self, step: impl FnOnce(T) -> U) -> Heard<U> {
+        let Heard { followed, lag, sequence, stored } = self;
+        Heard { followed: step(followed), lag, sequence, stored }
+    }
 }
 
 impl Heard<Followed> {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -35,6 +35,8 @@ struct Inner {
     memory: Memory,
     unprocessed: Unprocessed,
     progress: watch::Sender<Progress>,
+    /// Held by who changes the progress: batches that are in the memory before their turn. While there are any, nobody may read.
+    ahead: Mutex<usize>,
     waiting: Waiting,
     hub: Hub,
     current: Current,
@@ -58,10 +60,21 @@ pub(crate) struct Kept {
 /// What the follower was told, worked out as far as it can be ahead.
 #[derive(Debug)]
 pub(crate) enum Ahead {
-    /// An entity or its deletion, and its message's sequence and time; not prepared: nothing new.
-    Entity { entity_ref: String, version: i64, at: (u64, u64), prepared: Option<Box<Prepared>>, reason: Option<Reason> },
+    /// An entity or its deletion, and its message's sequence and time.
+    Entity { entity_ref: String, version: i64, at: (u64, u64), worked_out: WorkedOut, reason: Option<Reason> },
     /// Anything else.
     Told(Followed),
+}
+
+/// How far an entity's message is worked out.
+#[derive(Debug)]
+pub(crate) enum WorkedOut {
+    /// As new a version is known.
+    Known,
+    /// All but what is done in its turn.
+    Prepared(Box<Prepared>),
+    /// It is in the memory already: see [`State::begin_ahead`].
+    Taken(Applied),
 }
 
 /// How far the reader has followed the stream of entities.
@@ -91,6 +104,7 @@ impl Default for Inner {
             memory: Memory::default(),
             unprocessed: Unprocessed::default(),
             progress: watch::Sender::default(),
+            ahead: Mutex::default(),
             waiting: Waiting::default(),
             hub: Hub::default(),
             current: Current::default(),
@@ -215,6 +229,25 @@ impl State {
         });
     }
 
+    /// Whether what is worked out may go into the memory before its turn, by several threads, since nobody can read yet. Nobody can until as many
+    /// calls of [`State::end_ahead`] say that what went ahead has had its turn.
+    pub(crate) fn begin_ahead(&self) -> bool {
+        let mut ahead = self.ahead();
+        let may = !self.ready();
+        *ahead += usize::from(may);
+        may
+    }
+
+    /// A batch that went ahead has had its turn.
+    pub(crate) fn end_ahead(&self) {
+        *self.ahead() -= 1;
+        self.advance(|_| {});
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, usize> {
+        self.0.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Works out what the follower was told, as far as that can be done ahead and beside others: what takes the time.
     pub(crate) fn prepare(&self, followed: Followed) -> Ahead {
         let Followed::Entity(mut message) = followed else { return Ahead::Told(followed) };
@@ -222,9 +255,22 @@ impl State {
         let reason = message.unprocessed.take().map(|error| Reason { revision, error });
         let (entity_ref, version) = (message.entity_ref.clone(), message.version);
         let at = (message.sequence, bus::nanoseconds(message.published));
-        let is_newer = self.0.memory.is_newer(&entity_ref, version);
-        let prepared = is_newer.then(|| Box::new(self.0.memory.prepare(message)));
-        Ahead::Entity { entity_ref, version, at, prepared, reason }
+        let worked_out = match self.0.memory.is_newer(&entity_ref, version) {
+            false => WorkedOut::Known,
+            true => WorkedOut::Prepared(Box::new(self.0.memory.prepare(message))),
+        };
+        Ahead::Entity { entity_ref, version, at, worked_out, reason }
+    }
+
+    /// Puts an entity that is worked out into the memory, before its turn; for a batch that may: see [`State::begin_ahead`].
+    pub(crate) fn go_ahead(&self, ahead: Ahead) -> Ahead {
+        match ahead {
+            Ahead::Entity { entity_ref, version, at, worked_out: WorkedOut::Prepared(prepared), reason } => {
+                let worked_out = WorkedOut::Taken(self.0.memory.take(*prepared));
+                Ahead::Entity { entity_ref, version, at, worked_out, reason }
+            }
+            other => other,
+        }
     }
 
     /// Takes what the follower was told; `lag` are the messages still to come.
@@ -236,11 +282,11 @@ impl State {
     pub(crate) fn take(&self, ahead: Ahead, lag: u64) {
         self.0.lag.store(lag, Relaxed);
         match ahead {
-            Ahead::Entity { entity_ref, version, at, prepared, reason } => {
-                if prepared.is_some() {
+            Ahead::Entity { entity_ref, version, at, worked_out, reason } => {
+                if !matches!(worked_out, WorkedOut::Known | WorkedOut::Taken(Applied::Known)) {
                     self.0.unprocessed.note(&entity_ref, reason);
                 }
-                self.take_entity(&entity_ref, version, at, prepared);
+                self.take_entity(&entity_ref, version, at, worked_out);
             }
             Ahead::Told(followed) => self.take_told(followed),
         }
@@ -263,6 +309,7 @@ impl State {
             Followed::Watermark(revision) => self.advance(|progress| progress.announced = Some(revision)),
             Followed::CaughtUp => self.advance(|progress| progress.caught_up = true),
             Followed::Stream(stream) => {
+                let _alone = self.ahead();
                 self.0.hub.write().begin(stream, 0);
                 self.0.progress.send_modify(|progress| {
                     // What stands in a stream that was made later is of that stream alone.
@@ -273,6 +320,7 @@ impl State {
             }
             // The watermark of the stream that was is no promise about this one.
             Followed::StreamReplaced => {
+                let _alone = self.ahead();
                 self.0.hub.write().begin_replay();
                 self.0.memory.begin_replay();
                 self.0.unprocessed.clear();
@@ -291,16 +339,21 @@ impl State {
         entity_ref: &str,
         version: i64,
         (sequence, stored): (u64, u64),
-        prepared: Option<Box<Prepared>>,
+        worked_out: WorkedOut,
     ) {
         let is_watched = self.ready();
         // Held over both, so that whoever reads the log sees the memory as of its end.
         let mut log = self.0.hub.write();
         log.reach(sequence, stored);
-        let change = match prepared.map(|prepared| self.0.memory.take(*prepared)) {
-            None | Some(Applied::Known) => return,
-            Some(Applied::Newer(change)) => change,
-            Some(Applied::Unreadable(reason, change)) => {
+        let applied = match worked_out {
+            WorkedOut::Known => return,
+            WorkedOut::Prepared(prepared) => self.0.memory.take(*prepared),
+            WorkedOut::Taken(applied) => applied,
+        };
+        let change = match applied {
+            Applied::Known => return,
+            Applied::Newer(change) => change,
+            Applied::Unreadable(reason, change) => {
                 self.0.unreadable.fetch_add(1, Relaxed);
                 tracing::error!("entity.ref" = entity_ref, "an entity cannot be served and is not shown: {reason}");
                 change
@@ -336,10 +389,11 @@ impl State {
     /// Moves forward; when the stream is told to its end *and* has a watermark, what a replay did not name is dropped:
     /// a stream without one is empty or half rebuilt, and would empty the catalog.
     fn advance(&self, step: impl FnOnce(&mut Progress)) {
+        let ahead = self.ahead();
         let mut progress = self.progress();
         let before = progress;
         step(&mut progress);
-        if progress.caught_up && progress.watermark.is_some() {
+        if progress.caught_up && progress.watermark.is_some() && *ahead == 0 {
             if std::mem::take(&mut progress.replaying) {
                 self.end_replay();
             }

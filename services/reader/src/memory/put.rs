@@ -56,36 +56,43 @@ impl Memory {
         Change { before, after: Some(stored) }
     }
 
-    /// Puts a new entity where there is room.
+    /// Puts a new entity where there is room. Who puts others in meanwhile finds another segment.
     fn place(&self, stored: &Arc<Stored>, rows: &FlatRows) -> Place {
-        let mut open = lock(&self.open);
         loop {
-            let Some(number) = open.last().copied() else {
-                let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-                segments.push(Arc::new(RwLock::new(Segment::new(self.segment_docs))));
-                open.push(segments.len() - 1);
-                continue;
-            };
+            let open = lock(&self.open).pop();
+            let number = open.unwrap_or_else(|| self.new_segment());
             let segment = self.segment(number);
             let mut segment = write(&segment);
-            if let Some(doc) = segment.reserve() {
-                segment.put(doc, stored.clone(), rows);
-                let place = Place::new(number, doc);
-                if !stored.is_packed() {
-                    lock(&self.unpacked).push_back(place);
-                }
-                return place;
+            let Some(doc) = segment.reserve() else { continue };
+            segment.put(doc, stored.clone(), rows);
+            drop(segment);
+            let place = Place::new(number, doc);
+            self.reopen(number, false);
+            if !stored.is_packed() {
+                lock(&self.unpacked).push_back(place);
             }
-            open.pop();
+            return place;
+        }
+    }
+
+    fn new_segment(&self) -> usize {
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.push(Arc::new(RwLock::new(Segment::new(self.segment_docs))));
+        segments.len() - 1
+    }
+
+    /// A segment may have room: the next entities go there, or only once there is no room elsewhere.
+    fn reopen(&self, number: usize, last: bool) {
+        let mut open = lock(&self.open);
+        if !open.contains(&number) {
+            let place = if last { 0 } else { open.len() };
+            open.insert(place, number);
         }
     }
 
     fn remove(&self, place: Place) {
         write(&self.segment(place.segment())).remove(place.doc());
-        let mut open = lock(&self.open);
-        if !open.contains(&place.segment()) {
-            open.insert(0, place.segment());
-        }
+        self.reopen(place.segment(), true);
     }
 
     /// Begins to train the packer's dictionary once there are enough entities, and from then on packs those that came before, some at a time.
