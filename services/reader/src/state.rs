@@ -334,13 +334,7 @@ impl State {
         }
     }
 
-    fn take_entity(
-        &self,
-        entity_ref: &str,
-        version: i64,
-        (sequence, stored): (u64, u64),
-        worked_out: WorkedOut,
-    ) {
+    fn take_entity(&self, entity_ref: &str, version: i64, (sequence, stored): (u64, u64), worked_out: WorkedOut) {
         let is_watched = self.ready();
         // Held over both, so that whoever reads the log sees the memory as of its end.
         let mut log = self.0.hub.write();
