@@ -14,6 +14,8 @@ pub const MAX_VALUE_LENGTH: usize = 200;
 /// No text longer than this many bytes comes below the limit by lower-casing; it is not even tried.
 const HOPELESS_BYTES: usize = 16 * MAX_VALUE_LENGTH;
 
+/// What the keys of relations begin with.
+pub const RELATIONS: &str = "relations.";
 /// What is not flattened, at exactly these places; some of it gets rows of its own afterwards.
 const SKIPPED: [&str; 7] =
     ["attachments", "relations", "status", "metadata.name", "metadata.namespace", "metadata.uid", "metadata.etag"];
@@ -42,9 +44,11 @@ pub fn search_rows(entity: &Map<String, Value>) -> Vec<SearchRow> {
 /// the first counts.
 #[derive(Debug, Clone, Default)]
 pub struct FlatRows {
-    /// Of each row the key, the value and, if it is another, the original.
+    /// Of each row the key, the value and, if they are others, the original and the relation's type as it is written.
     text: String,
     rows: Vec<Span>,
+    /// Not every relation is told by a row of its own, or a row looks like one and is none.
+    hides_relations: bool,
 }
 
 /// One row of [`FlatRows`]; the fields are those of [`SearchRow`].
@@ -53,6 +57,8 @@ pub struct FlatRow<'a> {
     pub key: &'a str,
     pub value: Option<&'a str>,
     pub original: Option<&'a str>,
+    /// The type as its source wrote it, if the row tells a relation: one of this type to the value.
+    pub relation: Option<&'a str>,
 }
 
 /// Where a row begins and where its parts end in the text.
@@ -62,32 +68,48 @@ struct Span {
     key: usize,
     value: Option<usize>,
     original: usize,
+    relation: Option<usize>,
 }
 
 impl FlatRows {
     /// The rows of an entity.
     pub fn of(entity: &Object<'_>) -> FlatRows {
-        let mut rows = FlatRows { text: String::with_capacity(4096), rows: Vec::with_capacity(96) };
+        let mut rows =
+            FlatRows { text: String::with_capacity(4096), rows: Vec::with_capacity(96), hides_relations: false };
         flatten(entity, &mut |key, value| rows.push(key, value));
+        let is_like_one = rows.iter().any(|row| row.key.starts_with(RELATIONS));
+        rows.hides_relations = is_like_one;
         let mut key = String::new();
         for relation in items(entity, "relations") {
             key.clear();
-            key.push_str("relations.");
+            key.push_str(RELATIONS);
             key.push_str(text_of(relation.get("type")));
+            let before = rows.rows.len();
             rows.push(&key, relation.get("targetRef").and_then(scalar));
+            let is_told = is_relation(relation) && rows.rows.len() > before && rows.tell_relation(&key);
+            rows.hides_relations |= !is_told;
         }
         rows
     }
 
-    /// Adds a row that was one of some [`FlatRows`] before.
-    pub fn add(&mut self, row: FlatRow<'_>) {
-        let start = self.text.len();
-        self.text.push_str(row.key);
-        let key = self.text.len();
-        self.text.push_str(row.value.unwrap_or_default());
-        let value = row.value.map(|_| self.text.len());
-        self.text.push_str(row.original.filter(|_| row.original != row.value).unwrap_or_default());
-        self.rows.push(Span { start, key, value, original: self.text.len() });
+    /// Whether every relation is told by a row of its own ([`FlatRow::relation`]), and no other row is under a key of relations. Where a target is not
+    /// lower-case, or too long to be searched, it is not.
+    pub fn tell_relations(&self) -> bool {
+        !self.hides_relations
+    }
+
+    /// The newest row is of a relation whose key was this; whether the row tells it wholly.
+    fn tell_relation(&mut self, key: &str) -> bool {
+        let Some(span) = self.rows.last_mut() else { return false };
+        if span.value != Some(span.original) {
+            return false;
+        }
+        let of_type = span.start + RELATIONS.len()..span.key;
+        if self.text[of_type] != key[RELATIONS.len()..] {
+            self.text.push_str(&key[RELATIONS.len()..]);
+        }
+        span.relation = Some(self.text.len());
+        true
     }
 
     /// How many rows there are, repeated ones included.
@@ -105,7 +127,12 @@ impl FlatRows {
         self.rows.iter().map(|span| {
             let value = span.value.map(|end| &self.text[span.key..end]);
             let original = span.value.filter(|end| span.original > *end).map(|end| &self.text[end..span.original]);
-            FlatRow { key: &self.text[span.start..span.key], value, original: original.or(value) }
+            let key = &self.text[span.start..span.key];
+            let relation = span.relation.map(|end| match end > span.original {
+                true => &self.text[span.original..end],
+                false => &key[RELATIONS.len()..],
+            });
+            FlatRow { key, value, original: original.or(value), relation }
         })
     }
 
@@ -117,7 +144,7 @@ impl FlatRows {
             self.text.truncate(start);
             return;
         }
-        let mut span = Span { start, key, value: None, original: key };
+        let mut span = Span { start, key, value: None, original: key, relation: None };
         if let Some(value) = value.filter(|value| value.len() <= HOPELESS_BYTES) {
             push_lower(&mut self.text, &value);
             let lower = &self.text[key..];
@@ -258,6 +285,12 @@ fn scalar<'t>(value: &'t Tree<'_>) -> Option<Cow<'t, str>> {
     }
 }
 
+/// Whether this is a type and a target, and nothing else.
+fn is_relation(value: &Tree<'_>) -> bool {
+    let is_text = |key| value.get(key).and_then(Tree::as_text).is_some();
+    value.as_object().is_some_and(|relation| relation.len() == 2) && is_text("type") && is_text("targetRef")
+}
+
 fn utf16_length(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.encode_utf16().count() }
 }
@@ -310,13 +343,28 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_added_as_they_were() {
-        let entity = json!({"kind": "Component", "spec": {"a": "", "b": null, "c": "X", "d": ["Ä"]}});
-        let rows = FlatRows::of(&entity.as_object().expect("an object").into());
-        let mut again = FlatRows::default();
-        rows.iter().for_each(|row| again.add(row));
-        assert!(again.iter().eq(rows.iter()));
-        assert_eq!(again.len(), 10);
+    fn relations_are_told() {
+        let long = format!("group:default/{}", "x".repeat(MAX_VALUE_LENGTH));
+        for (relations, key, expected) in [
+            (json!([{"type": "ownedBy", "targetRef": "group:default/a"}]), "spec", Some("ownedBy")),
+            (json!([{"type": "x", "targetRef": "a"}]), "spec", Some("x")),
+            (json!([{"type": "x", "targetRef": "a"}]), "relations", Some("x")),
+            (json!([{"type": "x", "targetRef": "a"}]), "Relations", None),
+            (json!([{"type": "x", "targetRef": "A"}]), "spec", None),
+            (json!([{"type": "x", "targetRef": long}]), "spec", None),
+            (json!([{"type": long, "targetRef": "a"}]), "spec", None),
+            (json!([{"type": "x", "targetRef": 7}]), "spec", None),
+            (json!([{"type": "x", "targetRef": "a", "more": ""}]), "spec", None),
+        ] {
+            let mut entity = json!({"kind": "Component", key: {"a": "b"}});
+            entity["relations"] = relations;
+            let rows = FlatRows::of(&entity.as_object().expect("an object").into());
+            let told: Vec<&str> = rows.iter().filter_map(|row| row.relation).collect();
+            assert_eq!(rows.tell_relations(), expected.is_some(), "{entity}");
+            if let Some(expected) = expected {
+                assert_eq!(told, [expected], "{entity}");
+            }
+        }
     }
 
     #[test]

@@ -7,21 +7,24 @@
 
 mod kept;
 
+use std::hash::DefaultHasher;
+
 use catalog::search::{FlatRow, FlatRows};
 use hashbrown::{HashSet, HashTable};
 
-use super::hash::{hash_of, hidden_hash, hidden_key, hidden_value, mix, spread};
+use super::hash::{hash_of, hidden_hash, hidden_key, hidden_value, mix, scatter, spread};
 use super::postings::{Posting, Postings, TermDocs};
+use super::relations::{RELATIONS, RelationTypes, Told, UNTOLD_WORD};
 use super::slab::Slab;
 use super::texts::{TextId, Texts};
 
 /// A row with this bit is a spelling, with [`HIDDEN`] a hidden row, with neither a term.
 const SPELLING: u32 = 1 << 31;
 const HIDDEN: u32 = 1 << 30;
-const NUMBER: u32 = HIDDEN - 1;
+/// A hidden row that tells of relations: so the others need not be looked at.
+const RELATION: u32 = 1 << 29;
+const NUMBER: u32 = RELATION - 1;
 
-/// What the keys of relations begin with.
-pub const RELATIONS: &str = "relations.";
 /// Other keys whose values are hidden: nearly every entity has its own, and what they say is searched for by nobody or stands under another key.
 const HIDDEN_KEYS: [&str; 2] = ["metadata.uid", "metadata.annotations.backstage.io/managed-by-origin-location"];
 /// The value of rows that are hidden, whatever their key.
@@ -46,6 +49,7 @@ pub struct Dictionary {
     terms: Slab<Term>,
     spellings: Slab<Spelling>,
     hidden: Slab<Hidden>,
+    relation_types: RelationTypes,
     key_table: HashTable<u32>,
     term_table: HashTable<u32>,
     spelling_table: HashTable<u32>,
@@ -82,8 +86,8 @@ struct Spelling {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Hidden {
-    /// In two halves, so that the whole takes twelve bytes.
-    hash: [u32; 2],
+    /// A row's hash or a relation's word, in two halves, so that the whole takes twelve bytes.
+    word: [u32; 2],
     docs: Posting,
 }
 
@@ -98,14 +102,27 @@ impl Dictionary {
     /// The documents that have a key: in rows that are not hidden, in hidden ones with a value, and in hidden ones of relations.
     pub fn docs_of_key(&self, key: &str) -> [TermDocs<'_>; 3] {
         let plain = self.key(key).map_or(TermDocs::None, |key| self.postings.get(self.keys[key.0].docs));
-        [plain, self.hidden_docs(key, Some(TRUE)), self.hidden_docs(key, None)]
+        [plain, self.hidden_docs(hidden_hash(key, Some(TRUE))), self.hidden_docs(hidden_hash(key, None))]
     }
 
     /// The documents that have a value (lower-cased) under a key.
     pub fn docs_of(&self, key: &str, value: &str) -> [TermDocs<'_>; 2] {
         let plain = self.key(key).and_then(|key| self.find_term(key, Some(value), term_hash(key, Some(value))));
         let plain = plain.map_or(TermDocs::None, |term| self.docs(term));
-        [plain, self.hidden_docs(key, Some(value))]
+        let relation = key.starts_with(RELATIONS).then(|| self.relation_types.number(key)).flatten();
+        let word = relation.map_or_else(|| hidden_hash(key, Some(value)), |number| RelationTypes::word(number, value));
+        [plain, self.hidden_docs(word)]
+    }
+
+    /// The types of relations, by the numbers that rows tell.
+    pub fn relation_types(&self) -> &RelationTypes {
+        &self.relation_types
+    }
+
+    /// What a row tells of its documents' relations, if it does.
+    pub fn told(&self, row: RowId) -> Option<Told> {
+        let tells = row.0 & !NUMBER == HIDDEN | RELATION;
+        tells.then(|| Told::of_word(self.hidden[row.0 & NUMBER].word())).flatten()
     }
 
     /// The documents that have a term.
@@ -167,8 +184,9 @@ impl Dictionary {
         // Of a term that stands there in several spellings the first counts, as everywhere.
         let mut numbers: Vec<(u32, u32, RowId)> = Vec::with_capacity(rows.len() + 8);
         let mut true_keys = HashSet::new();
-        let mut hidden = None;
-        for FlatRow { key, value, original } in rows.iter() {
+        let mut hidden: Option<(&str, DefaultHasher, Option<u8>)> = None;
+        let mut are_told = rows.tell_relations();
+        for FlatRow { key, value, original, relation } in rows.iter() {
             let place = numbers.len() as u32;
             // One spelling of it is hidden, the others are not.
             if value == Some(TRUE) && !true_keys.insert(key) {
@@ -176,16 +194,23 @@ impl Dictionary {
             }
             if value.is_some() && is_hidden(key) {
                 // Relations of one type stand together.
-                let of_key = match &hidden {
-                    Some((known, of_key)) if *known == key => of_key,
+                let (_, of_key, number) = match &hidden {
+                    Some(known) if known.0 == key => known,
                     _ => {
-                        let (_, of_key) = hidden.insert((key, hidden_key(key)));
-                        let row = self.intern_hidden(hidden_value(of_key, None));
+                        let of_key = hidden_key(key);
+                        let row = self.intern_hidden(hidden_value(&of_key, None));
                         numbers.push((row.0, place, row));
-                        of_key
+                        let number = self.relation_types.intern(key, relation.unwrap_or_default());
+                        hidden.insert((key, of_key, number))
                     }
                 };
-                let row = self.intern_hidden(hidden_value(of_key, value));
+                let word = match (number, value) {
+                    (Some(number), Some(target)) => RelationTypes::word(*number, target),
+                    _ => hidden_value(of_key, value),
+                };
+                let name = number.map(|number| self.relation_types.name(number));
+                are_told &= relation.is_none() || relation == name;
+                let row = self.intern_hidden(word);
                 numbers.push((row.0, place, row));
             } else if original == Some(TRUE) {
                 let row = self.intern_hidden(hidden_hash(key, Some(TRUE)));
@@ -194,6 +219,10 @@ impl Dictionary {
                 let (term, row) = self.intern_plain(key, value, original);
                 numbers.push((term.0, place, row));
             }
+        }
+        if !are_told {
+            let row = self.intern_hidden(UNTOLD_WORD);
+            numbers.push((row.0, numbers.len() as u32, row));
         }
         numbers.sort_unstable();
         numbers.dedup_by_key(|(term, _, _)| *term);
@@ -322,24 +351,26 @@ impl Dictionary {
         }
     }
 
-    fn find_hidden(&self, hash: u64) -> Option<u32> {
-        self.hidden_table.find(hash, |id| self.hidden[*id].hash() == hash).copied()
+    fn find_hidden(&self, word: u64) -> Option<u32> {
+        self.hidden_table.find(scatter(word), |id| self.hidden[*id].word() == word).copied()
     }
 
-    fn hidden_docs(&self, key: &str, value: Option<&str>) -> TermDocs<'_> {
-        let id = self.find_hidden(hidden_hash(key, value));
+    fn hidden_docs(&self, word: u64) -> TermDocs<'_> {
+        let id = self.find_hidden(word);
         id.map_or(TermDocs::None, |id| self.postings.get(self.hidden[id].docs))
     }
 
-    fn intern_hidden(&mut self, hash: u64) -> RowId {
-        self.find_hidden(hash).map_or_else(|| self.new_hidden(hash), |id| RowId(id | HIDDEN))
+    fn intern_hidden(&mut self, word: u64) -> RowId {
+        let id = self.find_hidden(word).unwrap_or_else(|| self.new_hidden(word));
+        let relation = if Told::of_word(word).is_some() { RELATION } else { 0 };
+        RowId(id | HIDDEN | relation)
     }
 
-    fn new_hidden(&mut self, hash: u64) -> RowId {
-        let halves = [hash as u32, (hash >> 32) as u32];
-        let id = self.hidden.insert(Hidden { hash: halves, docs: Posting::EMPTY });
-        self.hidden_table.insert_unique(hash, id, |id| self.hidden[*id].hash());
-        RowId(id | HIDDEN)
+    fn new_hidden(&mut self, word: u64) -> u32 {
+        let halves = [word as u32, (word >> 32) as u32];
+        let id = self.hidden.insert(Hidden { word: halves, docs: Posting::EMPTY });
+        self.hidden_table.insert_unique(scatter(word), id, |id| scatter(self.hidden[*id].word()));
+        id
     }
 
     fn remove_hidden(&mut self, id: u32, doc: u16) {
@@ -347,7 +378,7 @@ impl Dictionary {
         self.hidden[id].docs = docs;
         if docs.is_empty() {
             let hidden = self.hidden.remove(id);
-            forget(&mut self.hidden_table, hidden.hash(), id);
+            forget(&mut self.hidden_table, scatter(hidden.word()), id);
         }
     }
 }
@@ -370,8 +401,8 @@ pub fn is_hidden(key: &str) -> bool {
 }
 
 impl Hidden {
-    fn hash(&self) -> u64 {
-        u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
+    fn word(&self) -> u64 {
+        u64::from(self.word[0]) | u64::from(self.word[1]) << 32
     }
 }
 

@@ -36,6 +36,11 @@ pub fn identity_of(text: &str) -> u64 {
     hidden_hash(text, None)
 }
 
+/// Hashes of rows are below this; what is above tells a relation: see [`relation_word`].
+const ROWS: u64 = 1 << 63;
+/// Bits of a ref's hash.
+const REF_BITS: u32 = 56;
+
 /// Of a key and a value, or of a key that is there. Nobody outside can make two of them collide, and that two do by chance is as likely among a hundred million
 /// rows as a disk that reads wrong.
 pub fn hidden_hash(key: &str, value: Option<&str>) -> u64 {
@@ -53,7 +58,25 @@ pub fn hidden_key(key: &str) -> DefaultHasher {
 pub fn hidden_value(of_key: &DefaultHasher, value: Option<&str>) -> u64 {
     let mut hasher = of_key.clone();
     value.hash(&mut hasher);
-    hasher.finish()
+    hasher.finish() % ROWS
+}
+
+/// Tells an entity's ref from all others, as [`hidden_hash`] does rows.
+pub fn ref_hash(entity_ref: &str) -> u64 {
+    let mut hasher = keyed().1.clone();
+    entity_ref.hash(&mut hasher);
+    hasher.finish() % (1 << REF_BITS)
+}
+
+/// In the place of a row's hash: a number (below 128) and a ref's hash, which can be read from it.
+pub fn relation_word(number: u8, target: u64) -> u64 {
+    ROWS | u64::from(number) << REF_BITS | target
+}
+
+/// The number and the hash that such a word was made of; none: it is a row's hash.
+pub fn relation_of(word: u64) -> Option<(u8, u64)> {
+    let number = (word % ROWS) >> REF_BITS;
+    (word >= ROWS).then_some((number as u8, word % (1 << REF_BITS)))
 }
 
 /// A hash for tables whose entries are compared: quick, no protection.
@@ -79,4 +102,10 @@ pub fn mix(one: u32, two: u32) -> u32 {
 /// A table wants its bits at both ends.
 pub fn spread(hash: u32) -> u64 {
     u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+/// The same of what is long enough, but whose bits at one end may all be alike.
+pub fn scatter(hash: u64) -> u64 {
+    let product = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    product ^ (product >> 32)
 }

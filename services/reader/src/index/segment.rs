@@ -9,10 +9,11 @@ use catalog::search::{FlatRows, MAX_VALUE_LENGTH, SearchRow};
 
 use super::{
     column::Column,
-    dictionary::{Dictionary, KeyId, RELATIONS, RowId, TRUE, TermId, is_hidden},
+    dictionary::{Dictionary, KeyId, RowId, TRUE, TermId, is_hidden},
     doc_set::{DocSet, SEGMENT_DOCS},
     evaluate::Query,
     order::{Order, TextOrder},
+    relations::{RELATIONS, RelationTypes, Told},
     rows::Rows,
     tokens::Tokens,
     views::Views,
@@ -140,6 +141,23 @@ impl Segment {
     pub fn rows(&self, doc: u16) -> impl Iterator<Item = RowId> {
         let held = self.docs.get(usize::from(doc)).and_then(Option::as_ref);
         held.into_iter().flat_map(|held| held.rows.iter())
+    }
+
+    /// The types of relations, by number.
+    pub fn relation_types(&self) -> &RelationTypes {
+        self.dictionary.relation_types()
+    }
+
+    /// Calls `each` with the number of its type and the hash of its target for every relation that a document's rows tell, in any order; false: the entity has others.
+    pub fn for_each_relation(&self, doc: u16, mut each: impl FnMut(u8, u64)) -> bool {
+        let mut are_told = true;
+        for told in self.rows(doc).filter_map(|row| self.dictionary.told(row)) {
+            match told {
+                Told::Relation(number, target) => each(number, target),
+                Told::Untold => are_told = false,
+            }
+        }
+        are_told
     }
 
     /// A key's values by document, for facets.

@@ -20,11 +20,11 @@ use bus::EntityMessage;
 use catalog::{search::FlatRows, tree::Object};
 
 pub use self::shard::Place;
-use self::shard::{Held, Shard, Totals, hash};
+use self::shard::{Held, Shard, Totals};
 pub use crate::stored::Stored;
 use crate::{
     gone::Gone,
-    index::{Dictionary, Rows, SEGMENT_DOCS, Segment},
+    index::{Dictionary, Rows, SEGMENT_DOCS, Segment, ref_hash},
     stored::Packer,
 };
 
@@ -167,7 +167,7 @@ impl Memory {
                 lock(&self.unpacked).push_back(place);
             }
             self.totals().count(&stored, true);
-            let hash = hash(stored.entity_ref());
+            let hash = ref_hash(stored.entity_ref());
             let mut shard = self.write(stored.entity_ref());
             shard.insert(hash, Held { stored: stored.clone(), place, named_in });
         }
@@ -237,13 +237,17 @@ impl Memory {
         Ok((stored, rows))
     }
 
-    fn segment(&self, number: usize) -> Arc<RwLock<Segment>> {
+    pub(crate) fn segment(&self, number: usize) -> Arc<RwLock<Segment>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner)[number].clone()
     }
 
     fn shard(&self, entity_ref: &str) -> (&RwLock<Shard>, u64) {
-        let hash = hash(entity_ref);
-        (&self.shards[hash as usize % SHARDS], hash)
+        let hash = ref_hash(entity_ref);
+        (self.shard_of(hash), hash)
+    }
+
+    fn shard_of(&self, hash: u64) -> &RwLock<Shard> {
+        &self.shards[hash as usize % SHARDS]
     }
 
     fn write(&self, entity_ref: &str) -> RwLockWriteGuard<'_, Shard> {

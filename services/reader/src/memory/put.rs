@@ -4,9 +4,9 @@ use std::sync::{Arc, PoisonError, RwLock, atomic::Ordering::Relaxed};
 
 use catalog::search::FlatRows;
 
-use super::{Change, Held, Memory, Place, SHARDS, Shard, hash, lock, read, write};
+use super::{Change, Held, Memory, Place, SHARDS, Shard, lock, read, write};
 use crate::{
-    index::Segment,
+    index::{Segment, ref_hash},
     stored::{SAMPLES, Stored},
 };
 
@@ -22,7 +22,7 @@ impl Memory {
         version: i64,
         new: Option<(Stored, FlatRows)>,
     ) -> Change {
-        let hash = hash(entity_ref);
+        let hash = ref_hash(entity_ref);
         let known = shard.find_mut(hash, entity_ref).map(|held| (held.stored.clone(), held.place));
         let Some((stored, rows)) = new else {
             lock(&self.gone).insert(entity_ref.into(), version);
@@ -126,7 +126,7 @@ impl Memory {
         let Some(packed) = self.packer.repack(&stored).map(Arc::new) else { return };
         let mut shard = self.write(stored.entity_ref());
         // Unless it changed meanwhile.
-        if let Some(held) = shard.find_mut(hash(stored.entity_ref()), stored.entity_ref())
+        if let Some(held) = shard.find_mut(ref_hash(stored.entity_ref()), stored.entity_ref())
             && Arc::ptr_eq(&held.stored, &stored)
         {
             write(&segment).replace(place.doc(), packed.clone());

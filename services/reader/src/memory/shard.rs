@@ -2,13 +2,13 @@
 
 use std::{
     collections::BTreeMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, LazyLock, atomic::Ordering::Relaxed},
+    sync::{Arc, atomic::Ordering::Relaxed},
 };
 
 use hashbrown::HashTable;
 
 use super::{Memory, Stored, lock};
+use crate::index::{ref_hash, scatter};
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
@@ -36,7 +36,7 @@ pub(super) struct Totals {
 impl Shard {
     /// Whether a version is newer than what was shown of this ref; notes that the running replay names it.
     pub fn is_newer(&mut self, memory: &Memory, entity_ref: &str, version: i64) -> bool {
-        match self.find_mut(hash(entity_ref), entity_ref) {
+        match self.find_mut(ref_hash(entity_ref), entity_ref) {
             Some(held) => {
                 held.named_in = memory.replay.load(Relaxed);
                 held.stored.version() < version
@@ -46,19 +46,24 @@ impl Shard {
     }
 
     pub fn find(&self, hash: u64, entity_ref: &str) -> Option<&Held> {
-        self.by_ref.find(hash, |held| held.stored.is(entity_ref))
+        self.by_ref.find(scatter(hash), |held| held.stored.is(entity_ref))
+    }
+
+    /// The entity whose ref has this hash: no other has it.
+    pub fn find_hash(&self, hash: u64) -> Option<&Held> {
+        self.by_ref.find(scatter(hash), |held| ref_hash(held.stored.entity_ref()) == hash)
     }
 
     pub fn find_mut(&mut self, hash: u64, entity_ref: &str) -> Option<&mut Held> {
-        self.by_ref.find_mut(hash, |held| held.stored.is(entity_ref))
+        self.by_ref.find_mut(scatter(hash), |held| held.stored.is(entity_ref))
     }
 
-    pub fn insert(&mut self, of: u64, held: Held) {
-        self.by_ref.insert_unique(of, held, |held| hash(held.stored.entity_ref()));
+    pub fn insert(&mut self, hash: u64, held: Held) {
+        self.by_ref.insert_unique(scatter(hash), held, |held| scatter(ref_hash(held.stored.entity_ref())));
     }
 
     pub fn remove(&mut self, hash: u64, entity_ref: &str) {
-        if let Ok(entry) = self.by_ref.find_entry(hash, |held| held.stored.is(entity_ref)) {
+        if let Ok(entry) = self.by_ref.find_entry(scatter(hash), |held| held.stored.is(entity_ref)) {
             entry.remove();
         }
     }
@@ -99,10 +104,4 @@ impl Totals {
             self.body_bytes -= bytes;
         }
     }
-}
-
-/// Of a ref, for its shard and its place there.
-pub(super) fn hash(entity_ref: &str) -> u64 {
-    static STATE: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    STATE.hash_one(entity_ref)
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The first bytes of the file; another form of it gets another number.
-const MAGIC: &[u8] = b"callboard snapshot 3\n";
+const MAGIC: &[u8] = b"callboard snapshot 4\n";
 /// Bytes of a frame before and after it is packed; one with a single entity may be as large as that entity.
 const FRAME_LIMIT: usize = 256 << 20;
 /// Quick rather than small: the file is read when a reader starts.

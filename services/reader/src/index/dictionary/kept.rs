@@ -1,4 +1,4 @@
-//! A dictionary without its documents, as a snapshot keeps it: keys, terms, spellings and hidden rows, each in the order of their numbers.
+//! A dictionary without its documents, as a snapshot keeps it: keys, terms, spellings, hidden rows and types of relations, each in the order of their numbers.
 
 use std::io;
 
@@ -47,7 +47,12 @@ impl Dictionary {
         }
         count(content, self.hidden.places());
         for (_, hidden) in self.hidden.iter() {
-            content.extend(hidden.hash().to_le_bytes());
+            content.extend(hidden.word().to_le_bytes());
+        }
+        count(content, self.relation_types.iter().len());
+        for (key, name) in self.relation_types.iter() {
+            put_sized(content, key.as_bytes());
+            put_sized(content, name.as_bytes());
         }
     }
 
@@ -72,6 +77,10 @@ impl Dictionary {
         dictionary.hidden_table.reserve(hidden, |_| unreachable!("the table is empty"));
         for _ in 0..hidden {
             dictionary.new_hidden(cursor.i64()? as u64);
+        }
+        for _ in 0..count(cursor)? {
+            let (key, name) = (cursor.text()?, cursor.text()?);
+            dictionary.relation_types.intern(key, name);
         }
         Ok(dictionary)
     }
