@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .btree_map(".")
         .extern_path(".callboard.catalog.v1.Entity", "crate::EncodedEntity")
+        .extern_path(".callboard.catalog.v1.TraverseRelationsResponse", "crate::EncodedTraversal")
         .codec_path("crate::ReadyCodec")
         .out_dir(ready)
         .compile_fds(descriptors)?;

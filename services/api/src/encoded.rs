@@ -1,4 +1,6 @@
-//! An entity's message as bytes that stand ready: made once, put into every answer as they are.
+//! Messages as bytes that stand ready: made once, put into every answer as they are.
+
+use std::{fmt, marker::PhantomData};
 
 use prost::{
     DecodeError, Message,
@@ -8,21 +10,53 @@ use prost::{
 
 use crate::v1;
 
-/// A [`v1::Entity`], encoded. On the wire the two are one; a clone shares the bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct EncodedEntity(Bytes);
+/// A [`v1::Entity`], encoded.
+pub type EncodedEntity = Encoded<v1::Entity>;
+/// A [`v1::TraverseRelationsResponse`], encoded.
+pub type EncodedTraversal = Encoded<v1::TraverseRelationsResponse>;
 
-impl EncodedEntity {
-    /// Takes bytes as they are: those of an encoded [`v1::Entity`], which is not checked.
-    pub fn from_bytes(bytes: Bytes) -> EncodedEntity {
-        EncodedEntity(bytes)
+/// A message, encoded. On the wire the two are one; a clone shares the bytes.
+pub struct Encoded<M>(Bytes, PhantomData<fn() -> M>);
+
+impl<M> Encoded<M> {
+    /// Takes bytes as they are: those of an encoded message of this type, which is not checked.
+    pub fn from_bytes(bytes: Bytes) -> Encoded<M> {
+        Encoded(bytes, PhantomData)
     }
 
     /// The bytes, without the length that stands before them in an answer.
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
+}
 
+impl<M> Clone for Encoded<M> {
+    fn clone(&self) -> Self {
+        Encoded::from_bytes(self.0.clone())
+    }
+}
+
+impl<M> Default for Encoded<M> {
+    fn default() -> Self {
+        Encoded::from_bytes(Bytes::new())
+    }
+}
+
+impl<M> PartialEq for Encoded<M> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<M> Eq for Encoded<M> {}
+
+impl<M> fmt::Debug for Encoded<M> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a message of {} bytes", self.0.len())
+    }
+}
+
+impl EncodedEntity {
     /// The entity.
     ///
     /// # Errors
@@ -34,16 +68,16 @@ impl EncodedEntity {
 
 impl From<&v1::Entity> for EncodedEntity {
     fn from(entity: &v1::Entity) -> EncodedEntity {
-        EncodedEntity(entity.encode_to_vec().into())
+        EncodedEntity::from_bytes(entity.encode_to_vec().into())
     }
 }
 
-impl Message for EncodedEntity {
+impl<M> Message for Encoded<M> {
     fn encode_raw(&self, buffer: &mut impl BufMut) {
         buffer.put_slice(&self.0);
     }
 
-    /// Keeps each field as it comes. An entity has two wire types; a field of another one would be unknown, and is passed over.
+    /// Keeps each field as it comes. The messages have two wire types; a field of another one would be unknown, and is passed over.
     fn merge_field(
         &mut self,
         tag: u32,

@@ -10,7 +10,7 @@ mod structs;
 
 pub use codec::ReadyCodec;
 pub use encode::encode_entity;
-pub use encoded::EncodedEntity;
+pub use encoded::{Encoded, EncodedEntity, EncodedTraversal};
 pub use entity::{MAX_DEPTH, depth, entity_from_json, entity_from_map, entity_to_json};
 pub use fields::Fields;
 pub use prost_types::Struct;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use api::{
-    Error,
+    EncodedTraversal, Error,
     ready::{self as v1, catalog_service_server::CatalogService},
 };
 use tonic::{Code, Request, Response, Status, codegen::BoxStream, metadata::MetadataMap};
@@ -108,7 +108,7 @@ impl CatalogService for Service {
     async fn traverse_relations(
         &self,
         request: Request<v1::TraverseRelationsRequest>,
-    ) -> Result<Response<v1::TraverseRelationsResponse>, Status> {
+    ) -> Result<Response<EncodedTraversal>, Status> {
         let timeout = timeout(request.metadata());
         let request = request.into_inner();
         self.search("TraverseRelations", timeout, traverse::traverse_relations(&self.state, &request)).await

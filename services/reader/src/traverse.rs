@@ -1,21 +1,21 @@
 //! What is reached from an entity over relations, breadth first, within bounds.
 
 use std::{
-    collections::HashSet,
-    hash::{BuildHasher, RandomState},
+    collections::{HashMap, HashSet},
+    ops::Range,
     sync::Arc,
 };
 
-use api::{Error, Fields, ready as v1};
+use api::{EncodedEntity, EncodedTraversal, Error, Fields, ready as v1};
 use catalog::predicate::Predicate;
 use hashbrown::HashTable;
-use v1::traverse_relations_response::{Edge, Node};
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::{
     REPLY_LIMIT,
     get::{encoded, parse_ref},
-    index::Query,
-    memory::Stored,
+    index::{Query, ref_hash, scatter},
+    memory::{Place, Stored, read},
     pace::Pace,
     state::State,
 };
@@ -37,13 +37,15 @@ const SLICE: usize = 256;
 pub(crate) async fn traverse_relations(
     state: &State,
     request: &v1::TraverseRelationsRequest,
-) -> Result<v1::TraverseRelationsResponse, Error> {
+) -> Result<EncodedTraversal, Error> {
     let entity_ref = parse_ref("ref", &request.r#ref)?;
     let mut walk = Walk::new(state, request)?;
-    let start = state.memory().by_ref(&entity_ref).ok_or_else(|| Error::NotFound { what: entity_ref.clone() })?;
-    walk.reach(&entity_ref, 0, Some(start))?;
+    let hash = ref_hash(&entity_ref);
+    let place = state.memory().by_hash(hash, |place, _| place);
+    let start = walk.text(&entity_ref);
+    walk.reach(start, hash, 0, Some(place.ok_or(Error::NotFound { what: entity_ref })?))?;
     walk.run().await?;
-    Ok(v1::TraverseRelationsResponse { nodes: walk.nodes, edges: walk.edges, truncated: walk.truncated })
+    Ok(walk.answer())
 }
 
 /// A number of the request that has a most, and a meaning when it is 0.
@@ -74,17 +76,55 @@ struct Walk<'a> {
     budget: usize,
     include_entities: bool,
     fields: Option<Fields>,
+    /// The refs of nodes and of what may become one, one behind the other: that is quicker than a piece of memory for each.
+    texts: String,
     nodes: Vec<Node>,
-    /// What each node is, in the order of the nodes.
-    held: Vec<Option<Arc<Stored>>>,
-    /// The places of the nodes, by their refs.
+    /// The places of the nodes, by the hashes of their refs.
     places: HashTable<usize>,
-    hasher: RandomState,
+    /// The types of relations that were met, as they are written.
+    met: Vec<String>,
+    /// Of each segment, which of them its numbers of types are; none: it is not asked for.
+    numbers: HashMap<usize, Vec<Option<usize>>>,
     edges: Vec<Edge>,
     /// Edges that were found, where each can be found from both of its ends.
-    known: HashSet<(usize, String, usize)>,
+    known: HashSet<Edge>,
     bytes: usize,
     truncated: bool,
+}
+
+/// An entity that is reached; the fields of the answer's node, and what leads on.
+struct Node {
+    /// Where its ref stands in the texts.
+    entity_ref: Range<usize>,
+    hash: u64,
+    depth: usize,
+    /// Where it stands in the index; none: there is no such entity.
+    place: Option<Place>,
+    entity: Option<EncodedEntity>,
+}
+
+/// A relation between two nodes, by their places, of one of the types that were met.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Edge {
+    source: usize,
+    of_type: usize,
+    target: usize,
+}
+
+/// A relation of a node: its type among those that were met, and what it leads to.
+struct Link {
+    of_type: usize,
+    target: u64,
+    to: Target,
+}
+
+enum Target {
+    /// A node.
+    Node(usize),
+    /// An entity that is none yet: where it and its ref stand.
+    New(Place, Range<usize>),
+    /// There is no room for another node, so it was not looked up.
+    NoRoom,
 }
 
 impl<'a> Walk<'a> {
@@ -113,10 +153,11 @@ impl<'a> Walk<'a> {
             budget: BUDGET.read(request.budget)?,
             include_entities: request.include_entities,
             fields: Fields::parse(&request.fields)?,
+            texts: String::new(),
             nodes: Vec::new(),
-            held: Vec::new(),
             places: HashTable::new(),
-            hasher: RandomState::new(),
+            met: Vec::new(),
+            numbers: HashMap::new(),
             edges: Vec::new(),
             known: HashSet::new(),
             bytes: 0,
@@ -128,7 +169,7 @@ impl<'a> Walk<'a> {
         let mut pace = Pace::new();
         let mut place = 0;
         while place < self.nodes.len() && self.budget > 0 {
-            if (self.nodes[place].depth as usize) < self.depth {
+            if self.nodes[place].depth < self.depth {
                 if self.outgoing {
                     self.follow(place)?;
                 }
@@ -145,40 +186,122 @@ impl<'a> Walk<'a> {
     }
 
     /// To what a node names.
-    fn follow(&mut self, place: usize) -> Result<(), Error> {
-        let Some(stored) = self.held[place].clone() else { return Ok(()) };
-        let depth = self.nodes[place].depth as usize + 1;
+    fn follow(&mut self, at: usize) -> Result<(), Error> {
+        let depth = self.nodes[at].depth + 1;
+        let told = self.told(at);
+        let Some(links) = told.and_then(|told| self.look_up(told)) else {
+            return self.follow_entity(at, depth);
+        };
+        for Link { of_type, target, to } in links {
+            if !self.look() {
+                return Ok(());
+            }
+            let other = match to {
+                Target::Node(other) => Some(other),
+                Target::NoRoom => None,
+                // It may have become one since, by another type.
+                Target::New(place, entity_ref) => match self.place(target) {
+                    Some(other) => Some(other),
+                    None => self.reach(entity_ref, target, depth, Some(place))?,
+                },
+            };
+            match other {
+                Some(other) => self.connect(at, of_type, other)?,
+                None => self.truncated = true,
+            }
+        }
+        Ok(())
+    }
+
+    /// The types and targets of a node's relations of the types asked for, as its rows tell them; none: they do not tell all.
+    fn told(&mut self, at: usize) -> Option<Vec<(usize, u64)>> {
+        let Node { place, entity_ref, .. } = &self.nodes[at];
+        let place = (*place)?;
+        let segment = self.state.memory().segment(place.segment());
+        let segment = read(&segment);
+        // Its place may have become another's.
+        segment.stored(place.doc()).filter(|stored| stored.is(&self.texts[entity_ref.clone()]))?;
+        let (types, met) = (&self.types, &mut self.met);
+        let numbers = self.numbers.entry(place.segment()).or_default();
+        let new = segment.relation_types().iter().skip(numbers.len());
+        numbers.extend(new.map(|(_, name)| is_asked(types, name).then(|| meet(met, name))));
+        let mut told = Vec::new();
+        let are_all = segment.for_each_relation(place.doc(), |number, target| {
+            if let Some(of_type) = numbers.get(usize::from(number)).copied().flatten() {
+                told.push((of_type, target));
+            }
+        });
+        are_all.then_some(told)
+    }
+
+    /// What relations lead to, in the order in which entities have them; none: to an entity that is not there, whose ref stands in the source alone.
+    fn look_up(&mut self, told: Vec<(usize, u64)>) -> Option<Vec<Link>> {
+        let memory = self.state.memory();
+        let link = |(of_type, target)| {
+            let to = match self.place(target) {
+                Some(other) => Target::Node(other),
+                // Nobody needs to look up what there is no room for.
+                None if self.nodes.len() == self.limit => Target::NoRoom,
+                None => {
+                    let text = |place, stored: &Arc<Stored>| Target::New(place, self.text(stored.entity_ref()));
+                    memory.by_hash(target, text)?
+                }
+            };
+            Some(Link { of_type, target, to })
+        };
+        let mut links: Vec<Link> = told.into_iter().map(link).collect::<Option<_>>()?;
+        links.sort_unstable_by(|one, other| self.order(one).cmp(&self.order(other)));
+        Some(links)
+    }
+
+    /// A relation's type and target, by which they are sorted.
+    fn order(&self, link: &Link) -> (&str, &str) {
+        let entity_ref = match &link.to {
+            Target::Node(node) => self.ref_of(*node),
+            Target::New(_, entity_ref) => &self.texts[entity_ref.clone()],
+            Target::NoRoom => "",
+        };
+        (&self.met[link.of_type], entity_ref)
+    }
+
+    /// [`Walk::follow`] by what the entity says.
+    fn follow_entity(&mut self, at: usize, depth: usize) -> Result<(), Error> {
+        let Some(stored) = self.stored(at) else { return Ok(()) };
         let types = std::mem::take(&mut self.types);
         let mut followed = Ok(());
         let is_asked = |of_type: &str| is_asked(&types, of_type);
         stored.for_each_relation(is_asked, |of_type, target| {
             if followed.is_ok() && self.look() {
-                followed = self.follow_one(place, of_type, target, depth);
+                followed = self.follow_one(at, of_type, target, depth);
             }
         });
         self.types = types;
         followed
     }
 
-    fn follow_one(&mut self, place: usize, of_type: &str, target: &str, depth: usize) -> Result<(), Error> {
-        let other = match self.place(target) {
+    fn follow_one(&mut self, at: usize, of_type: &str, target: &str, depth: usize) -> Result<(), Error> {
+        let hash = ref_hash(target);
+        let other = match self.place(hash) {
             Some(other) => Some(other),
             // Nobody needs to look up what there is no room for.
             None if self.is_full() => None,
             None => {
-                let stored = self.state.memory().by_ref(target);
-                self.reach(target, depth, stored)?
+                let entity_ref = self.text(target);
+                self.reach(entity_ref, hash, depth, self.state.memory().by_hash(hash, |place, _| place))?
             }
         };
         match other {
-            Some(other) => self.connect(place, of_type, other),
+            Some(other) => {
+                let of_type = meet(&mut self.met, of_type);
+                self.connect(at, of_type, other)
+            }
             None => Ok(()),
         }
     }
 
     /// To what names a node.
-    fn follow_back(&mut self, place: usize) -> Result<(), Error> {
-        let (target, depth) = (self.nodes[place].r#ref.clone(), self.nodes[place].depth as usize + 1);
+    fn follow_back(&mut self, at: usize) -> Result<(), Error> {
+        let (target, depth) = (self.ref_of(at).to_owned(), self.nodes[at].depth + 1);
         let names =
             |of_type: &String| Predicate::In { key: format!("relations.{of_type}"), values: vec![target.clone()] };
         let query = Query::of(Predicate::Any(self.types.iter().map(names).collect()));
@@ -186,8 +309,9 @@ impl<'a> Walk<'a> {
         while self.budget > 0 {
             let (sources, next) = self.state.memory().matching_after(&query, &after, SLICE);
             for source in sources {
+                let hash = ref_hash(source.entity_ref());
                 // Nobody needs to unpack what there is no room for.
-                if self.place(source.entity_ref()).is_none() && self.is_full() {
+                if self.place(hash).is_none() && self.is_full() {
                     if !self.look() {
                         return Ok(());
                     }
@@ -197,19 +321,22 @@ impl<'a> Walk<'a> {
                 let is_asked = |of_type: &str| is_asked(&self.types, of_type);
                 source.for_each_relation(is_asked, |of_type, to| {
                     if to == target {
-                        types.push(of_type.to_owned());
+                        types.push(meet(&mut self.met, of_type));
                     }
                 });
                 for of_type in types {
                     if !self.look() {
                         return Ok(());
                     }
-                    let other = match self.place(source.entity_ref()) {
+                    let other = match self.place(hash) {
                         Some(other) => Some(other),
-                        None => self.reach(source.entity_ref(), depth, Some(source.clone()))?,
+                        None => {
+                            let entity_ref = self.text(source.entity_ref());
+                            self.reach(entity_ref, hash, depth, self.state.memory().by_hash(hash, |place, _| place))?
+                        }
                     };
                     if let Some(other) = other {
-                        self.connect(other, &of_type, place)?;
+                        self.connect(other, of_type, at)?;
                     }
                 }
             }
@@ -237,37 +364,59 @@ impl<'a> Walk<'a> {
     }
 
     /// Adds a node; none: there are as many as were asked for.
-    fn reach(&mut self, entity_ref: &str, depth: usize, stored: Option<Arc<Stored>>) -> Result<Option<usize>, Error> {
+    fn reach(
+        &mut self,
+        entity_ref: Range<usize>,
+        hash: u64,
+        depth: usize,
+        place: Option<Place>,
+    ) -> Result<Option<usize>, Error> {
         if self.is_full() {
             return Ok(None);
         }
-        let entity = stored.as_ref().filter(|_| self.include_entities);
-        let entity = entity.map(|stored| encoded(stored, self.fields.as_ref())).transpose()?;
-        self.spend(entity_ref.len() + entity.as_ref().map_or(0, |entity| entity.as_bytes().len()))?;
-        let place = self.nodes.len();
-        let exists = stored.is_some();
-        self.nodes.push(Node { r#ref: entity_ref.to_owned(), depth: depth as i32, entity, exists });
-        self.held.push(stored);
-        let (nodes, hasher) = (&self.nodes, &self.hasher);
-        let hash = |place: &usize| hasher.hash_one(nodes[*place].r#ref.as_str());
-        self.places.insert_unique(hash(&place), place, hash);
-        Ok(Some(place))
+        let at = self.nodes.len();
+        let length = entity_ref.len();
+        self.nodes.push(Node { entity_ref, hash, depth, place, entity: None });
+        if self.include_entities {
+            let entity = self.stored(at).map(|stored| encoded(&stored, self.fields.as_ref())).transpose()?;
+            self.nodes[at].entity = entity;
+        }
+        self.spend(length + self.nodes[at].entity.as_ref().map_or(0, |entity| entity.as_bytes().len()))?;
+        let nodes = &self.nodes;
+        self.places.insert_unique(scatter(hash), at, |at| scatter(nodes[*at].hash));
+        Ok(Some(at))
     }
 
     /// Where an entity is among the nodes.
-    fn place(&self, entity_ref: &str) -> Option<usize> {
-        let is_it = |place: &usize| self.nodes[*place].r#ref == entity_ref;
-        self.places.find(self.hasher.hash_one(entity_ref), is_it).copied()
+    fn place(&self, hash: u64) -> Option<usize> {
+        self.places.find(scatter(hash), |at| self.nodes[*at].hash == hash).copied()
     }
 
-    fn connect(&mut self, source: usize, of_type: &str, target: usize) -> Result<(), Error> {
-        if self.incoming && self.outgoing && !self.known.insert((source, of_type.to_owned(), target)) {
+    fn ref_of(&self, node: usize) -> &str {
+        &self.texts[self.nodes[node].entity_ref.clone()]
+    }
+
+    fn stored(&self, node: usize) -> Option<Arc<Stored>> {
+        self.state.memory().by_hash(self.nodes[node].hash, |_, stored| stored.clone())
+    }
+
+    fn text(&mut self, entity_ref: &str) -> Range<usize> {
+        let start = self.texts.len();
+        self.texts.push_str(entity_ref);
+        start..self.texts.len()
+    }
+
+    fn connect(&mut self, source: usize, of_type: usize, target: usize) -> Result<(), Error> {
+        let edge = Edge { source, of_type, target };
+        if self.incoming && self.outgoing && !self.known.insert(edge) {
             return Ok(());
         }
-        let (source_ref, target_ref) = (self.nodes[source].r#ref.clone(), self.nodes[target].r#ref.clone());
-        self.spend(source_ref.len() + of_type.len() + target_ref.len())?;
-        self.edges.push(Edge { source_ref, r#type: of_type.to_owned(), target_ref });
-        Ok(())
+        self.edges.push(edge);
+        self.spend(self.edge_texts(edge).map(str::len).iter().sum())
+    }
+
+    fn edge_texts(&self, Edge { source, of_type, target }: Edge) -> [&str; 3] {
+        [self.ref_of(source), &self.met[of_type], self.ref_of(target)]
     }
 
     fn spend(&mut self, bytes: usize) -> Result<(), Error> {
@@ -277,9 +426,59 @@ impl<'a> Walk<'a> {
             false => Ok(()),
         }
     }
+
+    /// The answer's fields as they are in `catalog.proto`, without a message for each node and edge in between.
+    fn answer(self) -> EncodedTraversal {
+        let mut out = Vec::with_capacity(self.bytes);
+        for (node, number) in self.nodes.iter().zip(0..) {
+            let entity = node.entity.as_ref().map(|entity| &entity.as_bytes()[..]);
+            let (depth, exists) = (node.depth as u64, u64::from(node.place.is_some()));
+            let texts = [(1, Some(self.ref_of(number).as_bytes())), (3, entity)];
+            let numbers = [(2, depth), (4, exists)];
+            put_message(&mut out, 1, &texts, &numbers);
+        }
+        for edge in &self.edges {
+            let [source, of_type, target] = self.edge_texts(*edge).map(|text| Some(text.as_bytes()));
+            put_message(&mut out, 2, &[(1, source), (2, of_type), (3, target)], &[]);
+        }
+        put_number(&mut out, 3, u64::from(self.truncated));
+        EncodedTraversal::from_bytes(out.into())
+    }
 }
 
 /// Whether a type is among the lower-cased ones; of none, each is.
 fn is_asked(types: &[String], of_type: &str) -> bool {
     types.is_empty() || types.iter().any(|asked| asked.eq_ignore_ascii_case(of_type))
+}
+
+/// The number of a type among those that were met.
+fn meet(met: &mut Vec<String>, of_type: &str) -> usize {
+    met.iter().position(|known| known == of_type).unwrap_or_else(|| {
+        met.push(of_type.to_owned());
+        met.len() - 1
+    })
+}
+
+/// A message of texts and numbers, as a field of another.
+fn put_message(out: &mut Vec<u8>, tag: u32, texts: &[(u32, Option<&[u8]>)], numbers: &[(u32, u64)]) {
+    let texts = || texts.iter().filter_map(|(tag, text)| Some((*tag, (*text)?)));
+    // Each of their tags takes one byte.
+    let of_text = |(_, text): (u32, &[u8])| 1 + encoded_len_varint(text.len() as u64) + text.len();
+    let of_number = |(_, number): &(u32, u64)| if *number == 0 { 0 } else { 1 + encoded_len_varint(*number) };
+    let length: usize = texts().map(of_text).sum::<usize>() + numbers.iter().map(of_number).sum::<usize>();
+    encode_key(tag, WireType::LengthDelimited, out);
+    encode_varint(length as u64, out);
+    for (tag, text) in texts() {
+        encode_key(tag, WireType::LengthDelimited, out);
+        encode_varint(text.len() as u64, out);
+        out.extend_from_slice(text);
+    }
+    numbers.iter().for_each(|(tag, number)| put_number(out, *tag, *number));
+}
+
+fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
+    if number != 0 {
+        encode_key(tag, WireType::Varint, out);
+        encode_varint(number, out);
+    }
 }

@@ -18,6 +18,12 @@ impl Memory {
         Some(shard.find(hash, entity_ref)?.stored.clone())
     }
 
+    /// The entity whose ref has this hash, for a short look at it and where it stands.
+    pub(crate) fn by_hash<T>(&self, hash: u64, look: impl FnOnce(Place, &Arc<Stored>) -> T) -> Option<T> {
+        let shard = self.shard_of(hash).read().unwrap_or_else(PoisonError::into_inner);
+        shard.find_hash(hash).map(|held| look(held.place, &held.stored))
+    }
+
     /// The entity with this ref (lower-cased), if it matches.
     pub fn matching(&self, entity_ref: &str, query: &Query) -> Option<Arc<Stored>> {
         if query.is_everything() {

@@ -1,6 +1,9 @@
 //! What is reached over relations: both ways, each entity once at its least depth, within bounds.
 
+use std::collections::BTreeMap;
+
 use api::v1::{self, Direction};
+use proptest::prelude::*;
 use serde_json::json;
 use tonic::{Code, Status};
 
@@ -117,4 +120,100 @@ async fn of_large_entities_what_is_asked_for_is_found_too() {
     assert_eq!(found, (["a0", "group1", "parent2"].map(String::from).into(), 2, false));
     let found = traverse(&served, from("parent", &["ownerOf"], Direction::Outgoing, 1)).await.unwrap();
     assert_eq!((found.0.len(), found.1), (501, 500));
+}
+
+const NAMES: [&str; 7] = ["a", "b", "c", "d", "e", "E", "gone"];
+const TYPES: [&str; 4] = ["dependsOn", "DependsOn", "ownedBy", "x"];
+
+/// Relations of one of the first five names.
+type Relations = Vec<(usize, &'static str, &'static str)>;
+
+fn relations() -> impl Strategy<Value = Relations> {
+    let relation = (0..5_usize, prop::sample::select(&TYPES), prop::sample::select(&NAMES));
+    prop::collection::vec(relation, 0..20).prop_map(|mut relations| {
+        relations.sort_unstable();
+        relations.dedup();
+        // Two spellings of one type in one entity cannot be searched, so that is not stitched.
+        let mut spelled = BTreeMap::new();
+        relations
+            .retain(|(of, of_type, _)| *spelled.entry((*of, of_type.to_lowercase())).or_insert(*of_type) == *of_type);
+        relations
+    })
+}
+
+/// The nodes and edges that a walk finds, told without an index.
+fn naively(relations: &Relations, request: &v1::TraverseRelationsRequest) -> (Vec<String>, Vec<[String; 3]>) {
+    let start = request.r#ref.strip_prefix("component:").unwrap_or_default();
+    let asked: Vec<&(usize, &str, &str)> = relations
+        .iter()
+        .filter(|(_, of_type, _)| {
+            request.relation_types.is_empty()
+                || request.relation_types.iter().any(|asked| asked.eq_ignore_ascii_case(of_type))
+        })
+        .collect();
+    let outgoing = request.direction != i32::from(Direction::Incoming);
+    let incoming = matches!(request.direction(), Direction::Incoming | Direction::Both);
+    let mut nodes: Vec<(&str, i32)> = vec![(start, 0)];
+    let mut edges: Vec<[String; 3]> = Vec::new();
+    let mut at = 0;
+    while let Some((name, depth)) = nodes.get(at).copied() {
+        at += 1;
+        if depth == request.max_depth {
+            continue;
+        }
+        let out = asked.iter().filter(|(of, ..)| outgoing && NAMES[*of] == name);
+        // Of those who name it the first in the order of refs comes first. Nothing is found from a ref that is not lower-case, and is nobody's.
+        let back = asked.iter().filter(|(.., target)| incoming && *target == name && name != "E");
+        let found: Vec<_> =
+            out.map(|found| (found, found.2)).chain(back.map(|found| (found, NAMES[found.0]))).collect();
+        for ((of, of_type, target), other) in found {
+            let is_known = nodes.iter().any(|(known, _)| *known == other);
+            if !is_known && nodes.len() == request.limit as usize {
+                continue;
+            }
+            if !is_known {
+                nodes.push((other, depth + 1));
+            }
+            let edge = [NAMES[*of], of_type, target].map(str::to_owned);
+            if !(outgoing && incoming && edges.contains(&edge)) {
+                edges.push(edge);
+            }
+        }
+    }
+    (nodes.iter().map(|(name, depth)| format!("{name}{depth}")).collect(), edges)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn whatever_tells_relations_the_walk_is_the_same(
+        relations in relations(),
+        requests in prop::collection::vec(
+            (0..5_usize, prop::sample::subsequence(&TYPES, 1..4), 1..4_i32, 1..4_i32, 1..8_i32),
+            1..12,
+        ),
+    ) {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let of = |of: usize| -> Vec<(&str, &str)> {
+                relations.iter().filter(|relation| relation.0 == of).map(|(_, of_type, target)| (*of_type, *target)).collect()
+            };
+            let served = Served::with((0..5).map(|number| component(NAMES[number], &of(number)))).await;
+            for (start, types, direction, max_depth, limit) in requests {
+                let request = v1::TraverseRelationsRequest {
+                    limit,
+                    ..from(NAMES[start], &types, Direction::try_from(direction).unwrap(), max_depth)
+                };
+                let answer = served.client().traverse_relations(request.clone()).await.unwrap().into_inner();
+                let name = |entity_ref: &str| entity_ref.replace("component:default/", "");
+                let nodes: Vec<String> = answer.nodes.iter().map(|node| format!("{}{}", name(&node.r#ref), node.depth)).collect();
+                let edges: Vec<[String; 3]> = answer
+                    .edges
+                    .iter()
+                    .map(|edge| [name(&edge.source_ref), edge.r#type.clone(), name(&edge.target_ref)])
+                    .collect();
+                assert_eq!((nodes, edges), naively(&relations, &request), "{request:?}");
+            }
+        });
+    }
 }
