@@ -1,5 +1,8 @@
 //! What is reached from an entity over relations, breadth first, within bounds.
 
+mod answer;
+mod links;
+
 use std::{
     collections::{HashMap, HashSet},
     ops::Range,
@@ -9,13 +12,13 @@ use std::{
 use api::{EncodedEntity, EncodedTraversal, Error, Fields, ready as v1};
 use catalog::predicate::Predicate;
 use hashbrown::HashTable;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
+use self::links::{Link, Target};
 use crate::{
     REPLY_LIMIT,
     get::{encoded, parse_ref},
     index::{Query, ref_hash, scatter},
-    memory::{Place, Stored, read},
+    memory::{Place, Stored},
     pace::Pace,
     state::State,
 };
@@ -111,22 +114,6 @@ struct Edge {
     target: usize,
 }
 
-/// A relation of a node: its type among those that were met, and what it leads to.
-struct Link {
-    of_type: usize,
-    target: u64,
-    to: Target,
-}
-
-enum Target {
-    /// A node.
-    Node(usize),
-    /// An entity that is none yet: where it and its ref stand.
-    New(Place, Range<usize>),
-    /// There is no room for another node, so it was not looked up.
-    NoRoom,
-}
-
 impl<'a> Walk<'a> {
     fn new(state: &'a State, request: &v1::TraverseRelationsRequest) -> Result<Walk<'a>, Error> {
         let direction = v1::Direction::try_from(request.direction).map_err(|_| {
@@ -211,57 +198,6 @@ impl<'a> Walk<'a> {
             }
         }
         Ok(())
-    }
-
-    /// The types and targets of a node's relations of the types asked for, as its rows tell them; none: they do not tell all.
-    fn told(&mut self, at: usize) -> Option<Vec<(usize, u64)>> {
-        let Node { place, entity_ref, .. } = &self.nodes[at];
-        let place = (*place)?;
-        let segment = self.state.memory().segment(place.segment());
-        let segment = read(&segment);
-        // Its place may have become another's.
-        segment.stored(place.doc()).filter(|stored| stored.is(&self.texts[entity_ref.clone()]))?;
-        let (types, met) = (&self.types, &mut self.met);
-        let numbers = self.numbers.entry(place.segment()).or_default();
-        let new = segment.relation_types().iter().skip(numbers.len());
-        numbers.extend(new.map(|(_, name)| is_asked(types, name).then(|| meet(met, name))));
-        let mut told = Vec::new();
-        let are_all = segment.for_each_relation(place.doc(), |number, target| {
-            if let Some(of_type) = numbers.get(usize::from(number)).copied().flatten() {
-                told.push((of_type, target));
-            }
-        });
-        are_all.then_some(told)
-    }
-
-    /// What relations lead to, in the order in which entities have them; none: to an entity that is not there, whose ref stands in the source alone.
-    fn look_up(&mut self, told: Vec<(usize, u64)>) -> Option<Vec<Link>> {
-        let memory = self.state.memory();
-        let link = |(of_type, target)| {
-            let to = match self.place(target) {
-                Some(other) => Target::Node(other),
-                // Nobody needs to look up what there is no room for.
-                None if self.nodes.len() == self.limit => Target::NoRoom,
-                None => {
-                    let text = |place, stored: &Arc<Stored>| Target::New(place, self.text(stored.entity_ref()));
-                    memory.by_hash(target, text)?
-                }
-            };
-            Some(Link { of_type, target, to })
-        };
-        let mut links: Vec<Link> = told.into_iter().map(link).collect::<Option<_>>()?;
-        links.sort_unstable_by(|one, other| self.order(one).cmp(&self.order(other)));
-        Some(links)
-    }
-
-    /// A relation's type and target, by which they are sorted.
-    fn order(&self, link: &Link) -> (&str, &str) {
-        let entity_ref = match &link.to {
-            Target::Node(node) => self.ref_of(*node),
-            Target::New(_, entity_ref) => &self.texts[entity_ref.clone()],
-            Target::NoRoom => "",
-        };
-        (&self.met[link.of_type], entity_ref)
     }
 
     /// [`Walk::follow`] by what the entity says.
@@ -426,24 +362,6 @@ impl<'a> Walk<'a> {
             false => Ok(()),
         }
     }
-
-    /// The answer's fields as they are in `catalog.proto`, without a message for each node and edge in between.
-    fn answer(self) -> EncodedTraversal {
-        let mut out = Vec::with_capacity(self.bytes);
-        for (node, number) in self.nodes.iter().zip(0..) {
-            let entity = node.entity.as_ref().map(|entity| &entity.as_bytes()[..]);
-            let (depth, exists) = (node.depth as u64, u64::from(node.place.is_some()));
-            let texts = [(1, Some(self.ref_of(number).as_bytes())), (3, entity)];
-            let numbers = [(2, depth), (4, exists)];
-            put_message(&mut out, 1, &texts, &numbers);
-        }
-        for edge in &self.edges {
-            let [source, of_type, target] = self.edge_texts(*edge).map(|text| Some(text.as_bytes()));
-            put_message(&mut out, 2, &[(1, source), (2, of_type), (3, target)], &[]);
-        }
-        put_number(&mut out, 3, u64::from(self.truncated));
-        EncodedTraversal::from_bytes(out.into())
-    }
 }
 
 /// Whether a type is among the lower-cased ones; of none, each is.
@@ -457,28 +375,4 @@ fn meet(met: &mut Vec<String>, of_type: &str) -> usize {
         met.push(of_type.to_owned());
         met.len() - 1
     })
-}
-
-/// A message of texts and numbers, as a field of another.
-fn put_message(out: &mut Vec<u8>, tag: u32, texts: &[(u32, Option<&[u8]>)], numbers: &[(u32, u64)]) {
-    let texts = || texts.iter().filter_map(|(tag, text)| Some((*tag, (*text)?)));
-    // Each of their tags takes one byte.
-    let of_text = |(_, text): (u32, &[u8])| 1 + encoded_len_varint(text.len() as u64) + text.len();
-    let of_number = |(_, number): &(u32, u64)| if *number == 0 { 0 } else { 1 + encoded_len_varint(*number) };
-    let length: usize = texts().map(of_text).sum::<usize>() + numbers.iter().map(of_number).sum::<usize>();
-    encode_key(tag, WireType::LengthDelimited, out);
-    encode_varint(length as u64, out);
-    for (tag, text) in texts() {
-        encode_key(tag, WireType::LengthDelimited, out);
-        encode_varint(text.len() as u64, out);
-        out.extend_from_slice(text);
-    }
-    numbers.iter().for_each(|(tag, number)| put_number(out, *tag, *number));
-}
-
-fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
-    if number != 0 {
-        encode_key(tag, WireType::Varint, out);
-        encode_varint(number, out);
-    }
 }

@@ -5,6 +5,7 @@
 //! one, `metadata.tags.java`), are *hidden*: kept as a 64-bit hash of key and value under a key of this process, without their texts. They are half of all rows, nearly every one in one or two
 //! documents, and what they say stands in the entity's other rows or in its relations. A *row* is the number of either of the three.
 
+mod hidden;
 mod kept;
 
 use std::hash::DefaultHasher;
@@ -12,9 +13,10 @@ use std::hash::DefaultHasher;
 use catalog::search::{FlatRow, FlatRows};
 use hashbrown::{HashSet, HashTable};
 
-use super::hash::{hash_of, hidden_hash, hidden_key, hidden_value, mix, scatter, spread};
+use self::hidden::Hidden;
+use super::hash::{hash_of, hidden_hash, hidden_key, hidden_value, mix, spread};
 use super::postings::{Posting, Postings, TermDocs};
-use super::relations::{RELATIONS, RelationTypes, Told, UNTOLD_WORD};
+use super::relations::{RELATIONS, RelationTypes, UNTOLD_WORD};
 use super::slab::Slab;
 use super::texts::{TextId, Texts};
 
@@ -84,13 +86,6 @@ struct Spelling {
     docs: u32,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
-struct Hidden {
-    /// A row's hash or a relation's word, in two halves, so that the whole takes twelve bytes.
-    word: [u32; 2],
-    docs: Posting,
-}
-
 impl Dictionary {
     /// The number of a key that any document has in a row that is not hidden.
     pub fn key(&self, key: &str) -> Option<KeyId> {
@@ -117,12 +112,6 @@ impl Dictionary {
     /// The types of relations, by the numbers that rows tell.
     pub fn relation_types(&self) -> &RelationTypes {
         &self.relation_types
-    }
-
-    /// What a row tells of its documents' relations, if it does.
-    pub fn told(&self, row: RowId) -> Option<Told> {
-        let tells = row.0 & !NUMBER == HIDDEN | RELATION;
-        tells.then(|| Told::of_word(self.hidden[row.0 & NUMBER].word())).flatten()
     }
 
     /// The documents that have a term.
@@ -350,37 +339,6 @@ impl Dictionary {
             self.spelling_texts.remove(text);
         }
     }
-
-    fn find_hidden(&self, word: u64) -> Option<u32> {
-        self.hidden_table.find(scatter(word), |id| self.hidden[*id].word() == word).copied()
-    }
-
-    fn hidden_docs(&self, word: u64) -> TermDocs<'_> {
-        let id = self.find_hidden(word);
-        id.map_or(TermDocs::None, |id| self.postings.get(self.hidden[id].docs))
-    }
-
-    fn intern_hidden(&mut self, word: u64) -> RowId {
-        let id = self.find_hidden(word).unwrap_or_else(|| self.new_hidden(word));
-        let relation = if Told::of_word(word).is_some() { RELATION } else { 0 };
-        RowId(id | HIDDEN | relation)
-    }
-
-    fn new_hidden(&mut self, word: u64) -> u32 {
-        let halves = [word as u32, (word >> 32) as u32];
-        let id = self.hidden.insert(Hidden { word: halves, docs: Posting::EMPTY });
-        self.hidden_table.insert_unique(scatter(word), id, |id| scatter(self.hidden[*id].word()));
-        id
-    }
-
-    fn remove_hidden(&mut self, id: u32, doc: u16) {
-        let docs = self.postings.remove(self.hidden[id].docs, doc);
-        self.hidden[id].docs = docs;
-        if docs.is_empty() {
-            let hidden = self.hidden.remove(id);
-            forget(&mut self.hidden_table, scatter(hidden.word()), id);
-        }
-    }
 }
 
 impl RowId {
@@ -398,12 +356,6 @@ impl RowId {
 /// Whether the values of a key are hidden.
 pub fn is_hidden(key: &str) -> bool {
     key.starts_with(RELATIONS) || HIDDEN_KEYS.contains(&key)
-}
-
-impl Hidden {
-    fn word(&self) -> u64 {
-        u64::from(self.word[0]) | u64::from(self.word[1]) << 32
-    }
 }
 
 fn forget(table: &mut HashTable<u32>, hash: u64, id: u32) {
