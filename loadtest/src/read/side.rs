@@ -172,16 +172,17 @@ impl ReadSide {
         self.begin(&launch).await
     }
 
-    /// Waits until a reader does nothing any more: once it is ready it builds what it will be asked for first.
+    /// Waits until a reader does nothing any more: once it is ready it builds what it will be asked for first, from its second look at the stream on, which is
+    /// two seconds later at most.
     pub async fn until_quiet(&self, reader: &Process) -> Result<(), Error> {
         let used = || usage::of_process(reader.pid()).map_or(0.0, |usage| usage.cpu_seconds);
         let deadline = Instant::now() + READY_LIMIT;
         let mut before = used();
         while Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_secs(2)).await;
+            tokio::time::sleep(Duration::from_secs(3)).await;
             let now = used();
             // 0.05 of a core.
-            if now - before < 0.1 {
+            if now - before < 0.15 {
                 return Ok(());
             }
             before = now;
