@@ -26,7 +26,8 @@ use failure::Failure;
 use roles::Role;
 use std::process::ExitCode;
 
-/// The C library's allocator took a quarter of the processor's time.
+/// The C library's allocator took a quarter of the processor's time. Without huge pages (`no_thp`): where a page of two megabytes has to be cleared, a reader stands still,
+/// which made its p99 five times as long, and a million entities take 200 MiB less.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
