@@ -3,18 +3,17 @@
 
 use catalog::{
     entity_ref::EntityRef,
+    search::is_relation,
     tree::{Object, Tree},
 };
 
-use crate::{Error, MAX_DEPTH};
+use crate::{
+    Error, MAX_DEPTH,
+    wire::{DOUBLE, VARINT, put_filled, put_key, put_message, put_number, put_sized},
+};
 
 /// Bytes that the message of an ordinary entity needs.
 const ROOM: usize = 2048;
-/// Wire types of protobuf.
-const VARINT: u8 = 0;
-const DOUBLE: u8 = 1;
-const SIZED: u8 = 2;
-
 /// The entity's ref and its encoded [`v1::Entity`](crate::v1::Entity); `revision` is what came beside the JSON.
 ///
 /// # Errors
@@ -27,10 +26,7 @@ pub fn encode_entity(json: &Object<'_>, revision: i64) -> Result<(String, Vec<u8
     put_filled(&mut out, 1, &entity_ref);
     put_filled(&mut out, 2, identity("uid"));
     put_filled(&mut out, 3, identity("etag"));
-    if revision != 0 {
-        put_key(&mut out, 4, VARINT);
-        put_varint(&mut out, revision as u64);
-    }
+    put_number(&mut out, 4, revision as u64);
     put_filled(&mut out, 5, filled(json, "apiVersion").unwrap_or_default());
     put_filled(&mut out, 6, filled(json, "kind").unwrap_or_default());
     if let Some(metadata) = metadata {
@@ -161,54 +157,10 @@ fn put_value(out: &mut Vec<u8>, value: &Tree<'_>) {
     }
 }
 
-/// A message whose length is known once it is written: one byte is left for it, and where that is too short the message moves.
-fn put_message(out: &mut Vec<u8>, tag: u8, content: impl FnOnce(&mut Vec<u8>)) {
-    put_key(out, tag, SIZED);
-    let start = out.len();
-    out.push(0);
-    content(out);
-    let length = out.len() - start - 1;
-    if length < 0x80 {
-        out[start] = length as u8;
-        return;
-    }
-    let end = out.len();
-    put_varint(out, length as u64);
-    let bytes = out.len() - end;
-    // Behind the message now; it belongs before it, over the byte that was left.
-    out[start + 1..].rotate_right(bytes);
-    out.remove(start);
-}
-
 fn put_optional(out: &mut Vec<u8>, tag: u8, value: Option<&Tree<'_>>) {
     if let Some(text) = value.and_then(Tree::as_text) {
         put_sized(out, tag, text.as_bytes());
     }
-}
-
-fn put_filled(out: &mut Vec<u8>, tag: u8, text: &str) {
-    if !text.is_empty() {
-        put_sized(out, tag, text.as_bytes());
-    }
-}
-
-fn put_sized(out: &mut Vec<u8>, tag: u8, bytes: &[u8]) {
-    put_key(out, tag, SIZED);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
-/// Tags are below 16, so that a key is one byte.
-fn put_key(out: &mut Vec<u8>, tag: u8, wire_type: u8) {
-    out.push((tag << 3) | wire_type);
-}
-
-fn put_varint(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }
 
 fn filled<'t>(json: &'t Object<'_>, key: &str) -> Option<&'t str> {
@@ -238,7 +190,7 @@ fn are_links(value: &Tree<'_>) -> bool {
 }
 
 fn are_relations(value: &Tree<'_>) -> bool {
-    value.as_list().is_some_and(|items| items.iter().all(|item| has_exactly(item, &["type", "targetRef"], 2)))
+    value.as_list().is_some_and(|items| items.iter().all(is_relation))
 }
 
 fn is_status(value: &Tree<'_>) -> bool {

@@ -7,6 +7,7 @@ mod entity;
 mod fields;
 mod status;
 mod structs;
+pub mod wire;
 
 pub use codec::ReadyCodec;
 pub use encode::encode_entity;

@@ -42,13 +42,13 @@ pub fn search_rows(entity: &Map<String, Value>) -> Vec<SearchRow> {
 
 /// The rows of an entity in one piece of memory, for those who look at each once. A key and value may stand there more than once;
 /// the first counts.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct FlatRows {
     /// Of each row the key, the value and, if they are others, the original and the relation's type as it is written.
     text: String,
     rows: Vec<Span>,
-    /// Not every relation is told by a row of its own, or a row looks like one and is none.
-    hides_relations: bool,
+    /// See [`FlatRows::tell_relations`].
+    tell_relations: bool,
 }
 
 /// One row of [`FlatRows`]; the fields are those of [`SearchRow`].
@@ -75,10 +75,10 @@ impl FlatRows {
     /// The rows of an entity.
     pub fn of(entity: &Object<'_>) -> FlatRows {
         let mut rows =
-            FlatRows { text: String::with_capacity(4096), rows: Vec::with_capacity(96), hides_relations: false };
+            FlatRows { text: String::with_capacity(4096), rows: Vec::with_capacity(96), tell_relations: true };
         flatten(entity, &mut |key, value| rows.push(key, value));
         let is_like_one = rows.iter().any(|row| row.key.starts_with(RELATIONS));
-        rows.hides_relations = is_like_one;
+        rows.tell_relations = !is_like_one;
         let mut key = String::new();
         for relation in items(entity, "relations") {
             key.clear();
@@ -87,7 +87,7 @@ impl FlatRows {
             let before = rows.rows.len();
             rows.push(&key, relation.get("targetRef").and_then(scalar));
             let is_told = is_relation(relation) && rows.rows.len() > before && rows.tell_relation(&key);
-            rows.hides_relations |= !is_told;
+            rows.tell_relations &= is_told;
         }
         rows
     }
@@ -95,7 +95,7 @@ impl FlatRows {
     /// Whether every relation is told by a row of its own ([`FlatRow::relation`]), and no other row is under a key of relations. Where a target is not
     /// lower-case, or too long to be searched, it is not.
     pub fn tell_relations(&self) -> bool {
-        !self.hides_relations
+        self.tell_relations
     }
 
     /// The newest row is of a relation whose key was this; whether the row tells it wholly.
@@ -190,7 +190,7 @@ pub(crate) fn clashing_keys(entity: &Map<String, Value>) -> Vec<String> {
     flatten(entity, &mut |key, _| add(key));
     let types: HashSet<&str> =
         items(entity, "relations").iter().map(|relation| text_of(relation.get("type"))).collect();
-    types.iter().for_each(|kind| add(&format!("relations.{kind}")));
+    types.iter().for_each(|kind| add(&format!("{RELATIONS}{kind}")));
     spellings.into_iter().filter(|(_, spellings)| spellings.len() > 1).map(|(key, _)| key).collect()
 }
 
@@ -285,8 +285,8 @@ fn scalar<'t>(value: &'t Tree<'_>) -> Option<Cow<'t, str>> {
     }
 }
 
-/// Whether this is a type and a target, and nothing else.
-fn is_relation(value: &Tree<'_>) -> bool {
+/// Whether this is a relation as contracts have it: a type and a target, and nothing else.
+pub fn is_relation(value: &Tree<'_>) -> bool {
     let is_text = |key| value.get(key).and_then(Tree::as_text).is_some();
     value.as_object().is_some_and(|relation| relation.len() == 2) && is_text("type") && is_text("targetRef")
 }
