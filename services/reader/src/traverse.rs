@@ -10,7 +10,7 @@ use std::{
 };
 
 use api::{EncodedEntity, EncodedTraversal, Error, Fields, ready as v1};
-use catalog::predicate::Predicate;
+use catalog::{predicate::Predicate, search::RELATIONS};
 use hashbrown::HashTable;
 
 use self::links::{Link, Target};
@@ -216,17 +216,7 @@ impl<'a> Walk<'a> {
     }
 
     fn follow_one(&mut self, at: usize, of_type: &str, target: &str, depth: usize) -> Result<(), Error> {
-        let hash = ref_hash(target);
-        let other = match self.place(hash) {
-            Some(other) => Some(other),
-            // Nobody needs to look up what there is no room for.
-            None if self.is_full() => None,
-            None => {
-                let entity_ref = self.text(target);
-                self.reach(entity_ref, hash, depth, self.state.memory().by_hash(hash, |place, _| place))?
-            }
-        };
-        match other {
+        match self.node(target, ref_hash(target), depth)? {
             Some(other) => {
                 let of_type = meet(&mut self.met, of_type);
                 self.connect(at, of_type, other)
@@ -239,7 +229,7 @@ impl<'a> Walk<'a> {
     fn follow_back(&mut self, at: usize) -> Result<(), Error> {
         let (target, depth) = (self.ref_of(at).to_owned(), self.nodes[at].depth + 1);
         let names =
-            |of_type: &String| Predicate::In { key: format!("relations.{of_type}"), values: vec![target.clone()] };
+            |of_type: &String| Predicate::In { key: format!("{RELATIONS}{of_type}"), values: vec![target.clone()] };
         let query = Query::of(Predicate::Any(self.types.iter().map(names).collect()));
         let mut after = String::new();
         while self.budget > 0 {
@@ -264,14 +254,7 @@ impl<'a> Walk<'a> {
                     if !self.look() {
                         return Ok(());
                     }
-                    let other = match self.place(hash) {
-                        Some(other) => Some(other),
-                        None => {
-                            let entity_ref = self.text(source.entity_ref());
-                            self.reach(entity_ref, hash, depth, self.state.memory().by_hash(hash, |place, _| place))?
-                        }
-                    };
-                    if let Some(other) = other {
+                    if let Some(other) = self.node(source.entity_ref(), hash, depth)? {
                         self.connect(other, of_type, at)?;
                     }
                 }
@@ -297,6 +280,20 @@ impl<'a> Walk<'a> {
         let is_full = self.nodes.len() == self.limit;
         self.truncated |= is_full;
         is_full
+    }
+
+    /// Where an entity is among the nodes, as a new one if it is none; none: there are as many as were asked for.
+    fn node(&mut self, entity_ref: &str, hash: u64, depth: usize) -> Result<Option<usize>, Error> {
+        match self.place(hash) {
+            Some(node) => Ok(Some(node)),
+            // Nobody needs to look up what there is no room for.
+            None if self.is_full() => Ok(None),
+            None => {
+                let place = self.state.memory().by_hash(hash, |place, _| place);
+                let entity_ref = self.text(entity_ref);
+                self.reach(entity_ref, hash, depth, place)
+            }
+        }
     }
 
     /// Adds a node; none: there are as many as were asked for.
