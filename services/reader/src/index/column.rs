@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 
 use super::{
     doc_set::DocSet,
-    hash::{hash_of, identity_of, spread},
+    hash::{ODD, hash_of, identity_of, spread},
     slab::Slab,
     texts::{TextId, Texts},
 };
@@ -178,6 +178,5 @@ impl Column {
 }
 
 fn hash_of_codes(codes: &[u32]) -> u64 {
-    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
     codes.iter().fold(ODD, |hash, code| (hash ^ u64::from(*code)).wrapping_mul(ODD).rotate_left(29))
 }

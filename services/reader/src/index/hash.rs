@@ -5,6 +5,9 @@ use std::{
     sync::OnceLock,
 };
 
+/// Multiplied by it, what stands at one end of a number is at the other too.
+pub const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+
 /// See [`secret`]; with a hasher that has taken it in, so that no row has to.
 static SECRET: OnceLock<([u64; 2], DefaultHasher)> = OnceLock::new();
 
@@ -69,8 +72,8 @@ pub fn ref_hash(entity_ref: &str) -> u64 {
 }
 
 /// In the place of a row's hash: a number (below 128) and a ref's hash, which can be read from it.
-pub fn relation_word(number: u8, target: u64) -> u64 {
-    ROWS | u64::from(number) << REF_BITS | target
+pub const fn relation_word(number: u8, target: u64) -> u64 {
+    ROWS | (number as u64) << REF_BITS | target
 }
 
 /// The number and the hash that such a word was made of; none: it is a row's hash.
@@ -85,27 +88,27 @@ pub fn hash_of(text: &str) -> u32 {
     let mut chunks = text.as_bytes().chunks_exact(8);
     for chunk in &mut chunks {
         let word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
-        hash = (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29);
+        hash = (hash ^ word).wrapping_mul(ODD).rotate_left(29);
     }
     for byte in chunks.remainder() {
         hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    (hash.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32
+    (hash.wrapping_mul(ODD) >> 32) as u32
 }
 
 /// Of two numbers, for the same.
 pub fn mix(one: u32, two: u32) -> u32 {
     let both = u64::from(one) << 32 | u64::from(two);
-    (both.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32 ^ two
+    (both.wrapping_mul(ODD) >> 32) as u32 ^ two
 }
 
 /// A table wants its bits at both ends.
 pub fn spread(hash: u32) -> u64 {
-    u64::from(hash).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+    u64::from(hash).wrapping_mul(ODD)
 }
 
 /// The same of what is long enough, but whose bits at one end may all be alike.
 pub fn scatter(hash: u64) -> u64 {
-    let product = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    let product = hash.wrapping_mul(ODD);
     product ^ (product >> 32)
 }

@@ -13,7 +13,7 @@ const TYPES: usize = 127;
 const UNTOLD: u8 = TYPES as u8;
 
 /// The word of the row of such documents.
-pub const UNTOLD_WORD: u64 = 0xFF << 56;
+pub const UNTOLD_WORD: u64 = relation_word(UNTOLD, 0);
 
 /// The types of a segment's relations, by number. They stay.
 #[derive(Debug, Default)]
